@@ -1,0 +1,30 @@
+# The two commands of the README: `make demo` runs the quickstart, `make test` passes the tests. Each sets up what it needs.
+
+ORACLES ?= ../shared/oracles
+
+.PHONY: demo test lint parity bench libtorch
+
+demo: libtorch
+	cargo build --quiet --bins
+	cargo run --quiet -- run pipelines/quickstart.toml
+
+test: libtorch
+	cargo build --bins
+	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --no-fail-fast; else cargo test --workspace --no-fail-fast --all-targets; fi
+	cargo test --workspace --doc --quiet
+
+lint: libtorch
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# Checks every folder under ORACLES that holds config.json, model.safetensors and golden.safetensors.
+parity: libtorch
+	cargo build --quiet --bins
+	cargo run --quiet --bin qapipe-worker -- parity $(ORACLES)
+
+bench: libtorch
+	cargo bench --workspace
+
+libtorch:
+	@scripts/libtorch

@@ -1,0 +1,60 @@
+//! Where everything lies in a store's folder.
+
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+
+/// The layout that this version writes and reads.
+pub(crate) const LAYOUT: &str = "1";
+
+/// Paths inside a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn version(&self) -> PathBuf {
+        self.root.join("VERSION")
+    }
+
+    pub(crate) fn object(&self, digest: &Digest) -> PathBuf {
+        self.sharded("objects", digest, "")
+    }
+
+    pub(crate) fn tree(&self, digest: &Digest) -> PathBuf {
+        self.sharded("trees", digest, "")
+    }
+
+    pub(crate) fn listing(&self, digest: &Digest) -> PathBuf {
+        self.sharded("trees", digest, ".json")
+    }
+
+    pub(crate) fn record(&self, fingerprint: &Digest) -> PathBuf {
+        self.sharded("records", fingerprint, ".json")
+    }
+
+    pub(crate) fn lock(&self, fingerprint: &Digest) -> PathBuf {
+        self.root.join("locks").join(fingerprint.to_string())
+    }
+
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    pub(crate) fn damaged(&self) -> PathBuf {
+        self.root.join("damaged")
+    }
+
+    fn sharded(&self, folder: &str, digest: &Digest, suffix: &str) -> PathBuf {
+        let hex = digest.to_string();
+        let mut path = String::with_capacity(folder.len() + hex.len() + suffix.len() + 4);
+        path.push_str(folder);
+        path.push('/');
+        path.push_str(&hex[..2]);
+        path.push('/');
+        path.push_str(&hex);
+        path.push_str(suffix);
+        Path::new(&self.root).join(path)
+    }
+}

@@ -1,0 +1,30 @@
+//! Bytes: digests, a content-addressed store, action records, locks.
+//!
+//! The store is one folder. Objects are files named by the blake3 digest of their bytes; folders are listings of objects and, beside them, real
+//! folders of hard links, so that a model is read where it lies. Everything is written to a scratch folder first, synced, and renamed into place:
+//! a killed process leaves scratch only.
+
+mod artifact;
+mod digest;
+mod error;
+mod inventory;
+mod layout;
+mod lock;
+mod publish;
+mod record;
+mod scratch;
+mod stat_cache;
+mod store;
+mod tree;
+
+pub use artifact::{Artifact, Shape};
+pub use digest::{Digest, Hasher, NotADigest};
+pub use error::{CacheError, Damage};
+pub use inventory::Usage;
+pub use lock::{Holder, Lock};
+pub use publish::write_atomically;
+pub use record::{RECORD_FORMAT, Record};
+pub use scratch::Scratch;
+pub use stat_cache::StatCache;
+pub use store::Store;
+pub use tree::{Entry, Tree};

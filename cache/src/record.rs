@@ -1,0 +1,44 @@
+//! The action record: what a stage's inputs gave.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::Artifact;
+use crate::digest::Digest;
+
+/// Format of records that this version writes and reads.
+pub const RECORD_FORMAT: u32 = 1;
+
+/// What one execution of a stage gave. A small JSON file, named by the fingerprint; the truth, not an index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Always `RECORD_FORMAT`; anything else is not read.
+    pub format: u32,
+    /// What the result is made from.
+    pub fingerprint: Digest,
+    /// Kind of the stage.
+    pub kind: String,
+    /// Name of the stage that ran it first.
+    pub stage: String,
+    /// Pipeline of the stage that ran it first.
+    pub pipeline: String,
+    /// Run that made it.
+    pub run: String,
+    /// What came out, by output name.
+    pub outputs: BTreeMap<String, Artifact>,
+    /// The named ingredients of the fingerprint.
+    pub facets: BTreeMap<String, String>,
+    /// Figures of the execution: `wall_seconds`, `peak_memory_bytes`, …
+    pub cost: BTreeMap<String, f64>,
+    /// Host, device, version, times: recorded, never keyed.
+    pub provenance: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// Reads a record, if the bytes are one of this format for this fingerprint.
+    pub(crate) fn parse(bytes: &[u8], fingerprint: &Digest) -> Option<Self> {
+        let record: Self = serde_json::from_slice(bytes).ok()?;
+        (record.format == RECORD_FORMAT && record.fingerprint == *fingerprint).then_some(record)
+    }
+}

@@ -1,0 +1,137 @@
+//! Digests of the user's files, remembered by what the file system says of them.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::{Artifact, Shape};
+use crate::digest::Digest;
+use crate::error::CacheError;
+use crate::publish;
+use crate::tree::{Links, Tree};
+
+/// A file younger than this when it was hashed may change again within one tick of a coarse clock, unseen: it is hashed anew.
+const SETTLED_NANOSECONDS: i128 = 2_000_000_000;
+
+/// First bytes of the file; a change of format changes them.
+const MAGIC: &[u8] = b"qapipe stat cache 1\n";
+
+/// Remembers digests by path, size, times, inode and device. Rebuildable: losing it costs only reading.
+#[derive(Debug)]
+pub struct StatCache {
+    file: PathBuf,
+    known: Mutex<HashMap<PathBuf, Known>>,
+    changed: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    inode: u64,
+    device: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Known {
+    stamp: Stamp,
+    digest: Digest,
+}
+
+impl StatCache {
+    /// Opens the cache kept in a file; a missing or damaged one is an empty cache.
+    #[must_use]
+    pub fn open(file: &Path) -> Self {
+        let known = std::fs::read(file)
+            .ok()
+            .and_then(|bytes| postcard::from_bytes(bytes.strip_prefix(MAGIC)?).ok())
+            .unwrap_or_default();
+        Self { file: file.to_path_buf(), known: Mutex::new(known), changed: AtomicBool::new(false) }
+    }
+
+    /// What a file or folder of the user's is. Symbolic links are followed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn digest(&self, path: &Path) -> Result<Artifact, CacheError> {
+        let metadata = std::fs::metadata(path).map_err(CacheError::io(path))?;
+        if metadata.is_dir() {
+            return Ok(Tree::of_folder_with(path, Links::Follow, &|file| self.file(file, &std::fs::metadata(file)?))?.artifact());
+        }
+        if !metadata.is_file() {
+            return Err(CacheError::NotPlain { path: path.to_path_buf(), what: "special file" });
+        }
+        let digest = self.file(path, &metadata).map_err(CacheError::io(path))?;
+        Ok(Artifact { digest, shape: Shape::Blob, bytes: metadata.len() })
+    }
+
+    /// The digest of the named part of a folder of the user's, as [`Tree::part`]; of a file, all of it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn part(&self, path: &Path, names: &[&str]) -> Result<Digest, CacheError> {
+        if names.is_empty() || !path.is_dir() {
+            return Ok(self.digest(path)?.digest);
+        }
+        Ok(Tree::of_folder_with(path, Links::Follow, &|file| self.file(file, &std::fs::metadata(file)?))?.part(names))
+    }
+
+    fn file(&self, path: &Path, metadata: &Metadata) -> std::io::Result<Digest> {
+        let stamp = Stamp::of(metadata);
+        if let Some(known) = self.lock().get(path).filter(|known| known.stamp == stamp) {
+            return Ok(known.digest);
+        }
+        let started = SystemTime::now();
+        let digest = Digest::of_file(path)?;
+        if stamp.settled(started) && Stamp::of(&std::fs::metadata(path)?) == stamp {
+            self.lock().insert(path.to_path_buf(), Known { stamp, digest });
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        Ok(digest)
+    }
+
+    /// Writes the cache if it has learnt something.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self) -> Result<(), CacheError> {
+        if !self.changed.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut bytes = MAGIC.to_vec();
+        let body = postcard::to_stdvec(&*self.lock()).map_err(|error| CacheError::io(&self.file)(std::io::Error::other(error)))?;
+        bytes.extend(body);
+        publish::write_atomically(&self.file, &bytes)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Known>> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            device: metadata.dev(),
+        }
+    }
+
+    /// Whether the file was left alone long enough before `now`; a time in the future never is.
+    fn settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as i128);
+        [self.modified, self.changed].iter().all(|(seconds, nanoseconds)| {
+            now - (i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds)) >= SETTLED_NANOSECONDS
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! The content-addressed store: files and folders by digest, action records by fingerprint.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::artifact::{Artifact, Shape};
+use crate::digest::Digest;
+use crate::error::{CacheError, Damage};
+use crate::layout::{LAYOUT, Layout};
+use crate::lock::{self, Holder, Lock};
+use crate::publish;
+use crate::record::Record;
+use crate::scratch::{self, Scratch};
+use crate::tree::Tree;
+
+/// A store in one folder (`.qapipe`), safe to share between processes and over NFS.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) layout: Layout,
+}
+
+impl Store {
+    /// Opens the store in a folder, which is created if need be.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or written, or another version laid it out.
+    pub fn open(root: &Path) -> Result<Self, CacheError> {
+        let layout = Layout { root: root.to_path_buf() };
+        let version = layout.version();
+        match fs::read_to_string(&version) {
+            Ok(found) if found.trim() == LAYOUT => {}
+            Ok(found) => {
+                return Err(CacheError::Layout { path: layout.root, found: found.trim().to_owned(), expected: LAYOUT });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                fs::create_dir_all(root).map_err(CacheError::io(root))?;
+                publish::write_atomically(&version, LAYOUT.as_bytes())?;
+            }
+            Err(error) => return Err(CacheError::io(&version)(error)),
+        }
+        Ok(Self { layout })
+    }
+
+    /// The store in a folder, if there is one.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_existing(root: &Path) -> Result<Option<Self>, CacheError> {
+        if root.join("VERSION").exists() { Self::open(root).map(Some) } else { Ok(None) }
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.layout.root
+    }
+
+    /// Where to read an artifact: a file, or a folder with its real names. Never to be written.
+    #[must_use]
+    pub fn path(&self, artifact: &Artifact) -> PathBuf {
+        match artifact.shape {
+            Shape::Blob => self.layout.object(&artifact.digest),
+            Shape::Tree => self.layout.tree(&artifact.digest),
+        }
+    }
+
+    /// Looks whether an artifact is there with the right sizes; reads no content.
+    ///
+    /// # Errors
+    /// What is missing or has another size.
+    pub fn check(&self, artifact: &Artifact) -> Result<(), Damage> {
+        let damage = |what: String| Damage { artifact: artifact.clone(), what };
+        match artifact.shape {
+            Shape::Blob => check_size(&self.layout.object(&artifact.digest), artifact.bytes).map_err(damage),
+            Shape::Tree => {
+                let tree = self.tree(&artifact.digest).map_err(|error| damage(error.to_string()))?;
+                let folder = self.layout.tree(&artifact.digest);
+                tree.entries.iter().try_for_each(|entry| check_size(&folder.join(&entry.path), entry.bytes)).map_err(damage)
+            }
+        }
+    }
+
+    /// Reads an artifact whole and compares its digest.
+    ///
+    /// # Errors
+    /// What is missing or differs.
+    pub fn verify(&self, artifact: &Artifact) -> Result<(), Damage> {
+        self.check(artifact)?;
+        let damage = |what: String| Damage { artifact: artifact.clone(), what };
+        let path = self.path(artifact);
+        let found = match artifact.shape {
+            Shape::Blob => Digest::of_file(&path).map_err(|error| damage(error.to_string()))?,
+            Shape::Tree => Tree::of_folder(&path).map_err(|error| damage(error.to_string()))?.digest(),
+        };
+        if found == artifact.digest { Ok(()) } else { Err(damage(format!("its content has digest {}", found.short()))) }
+    }
+
+    /// Moves a damaged artifact out of the way, files of a folder that are themselves damaged included.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn set_aside(&self, artifact: &Artifact) -> Result<(), CacheError> {
+        if artifact.shape == Shape::Tree {
+            if let Ok(tree) = self.tree(&artifact.digest) {
+                let blobs = tree.entries.into_iter().map(|entry| Artifact { digest: entry.digest, shape: Shape::Blob, bytes: entry.bytes });
+                blobs.filter(|blob| self.verify(blob).is_err()).try_for_each(|blob| self.set_aside(&blob))?;
+            }
+            self.move_to_damaged(&self.layout.listing(&artifact.digest))?;
+        }
+        self.move_to_damaged(&self.path(artifact))
+    }
+
+    fn move_to_damaged(&self, path: &Path) -> Result<(), CacheError> {
+        let folder = self.layout.damaged();
+        fs::create_dir_all(&folder).map_err(CacheError::io(&folder))?;
+        let target = folder.join(path.file_name().unwrap_or_default());
+        let _ = scratch::remove(&target);
+        match fs::rename(path, &target) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CacheError::io(path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The listing of a stored folder.
+    ///
+    /// # Errors
+    /// When it is missing or does not have the digest that names it.
+    pub fn tree(&self, digest: &Digest) -> Result<Tree, CacheError> {
+        let path = self.layout.listing(digest);
+        let bytes = fs::read(&path).map_err(CacheError::io(&path))?;
+        let tree: Option<Tree> = serde_json::from_slice(&bytes).ok();
+        match tree {
+            Some(tree) if tree.digest() == *digest => Ok(tree),
+            _ => Err(Damage { artifact: Artifact { digest: *digest, shape: Shape::Tree, bytes: 0 }, what: "its listing is damaged".into() }.into()),
+        }
+    }
+
+    /// The digest of the named part of an artifact: of a folder, the files under these top-level names; of a file, all of it.
+    ///
+    /// # Errors
+    /// As `tree`.
+    pub fn part(&self, artifact: &Artifact, names: &[&str]) -> Result<Digest, CacheError> {
+        match artifact.shape {
+            Shape::Tree if !names.is_empty() => Ok(self.tree(&artifact.digest)?.part(names)),
+            _ => Ok(artifact.digest),
+        }
+    }
+
+    /// An empty folder to write a result in.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self) -> Result<Scratch, CacheError> {
+        Scratch::create(&self.layout.scratch())
+    }
+
+    /// Removes scratch folders whose owners have died.
+    pub fn sweep(&self) {
+        scratch::sweep(&self.layout.scratch());
+    }
+
+    /// Keeps what a stage wrote at a path in a scratch folder: synced, hashed, moved into place, read-only.
+    ///
+    /// # Errors
+    /// When the file system refuses, or there is something else than files and folders.
+    pub fn publish(&self, path: &Path) -> Result<Artifact, CacheError> {
+        publish::publish(&self.layout, path)
+    }
+
+    /// Puts a writable copy of an artifact at a path, at once or not at all.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn materialise(&self, artifact: &Artifact, to: &Path) -> Result<(), CacheError> {
+        publish::materialise(&self.path(artifact), to)
+    }
+
+    /// Waits for the lock on a fingerprint.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn lock(&self, fingerprint: &Digest) -> Result<Lock, CacheError> {
+        Lock::acquire(&self.layout.lock(fingerprint))
+    }
+
+    /// Takes the lock on a fingerprint if nobody holds it.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn try_lock(&self, fingerprint: &Digest) -> Result<Option<Lock>, CacheError> {
+        Lock::try_acquire(&self.layout.lock(fingerprint))
+    }
+
+    /// Who holds the lock on a fingerprint.
+    #[must_use]
+    pub fn holder(&self, fingerprint: &Digest) -> Option<Holder> {
+        lock::holder(&self.layout.lock(fingerprint))
+    }
+
+    /// The record of a fingerprint. A damaged one, or one of another format, counts as absent: its stage runs again.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn record(&self, fingerprint: &Digest) -> Result<Option<Record>, CacheError> {
+        let path = self.layout.record(fingerprint);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Record::parse(&bytes, fingerprint)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CacheError::io(&path)(error)),
+        }
+    }
+
+    /// Keeps a record, at once or not at all.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn put_record(&self, record: &Record) -> Result<(), CacheError> {
+        let path = self.layout.record(&record.fingerprint);
+        let bytes = serde_json::to_vec(record).map_err(|error| CacheError::io(&path)(error.into()))?;
+        publish::write_atomically(&path, &bytes)
+    }
+
+    /// Forgets a record.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn remove_record(&self, fingerprint: &Digest) -> Result<(), CacheError> {
+        let path = self.layout.record(fingerprint);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CacheError::io(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_size(path: &Path, bytes: u64) -> Result<(), String> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.len() == bytes => Ok(()),
+        Ok(metadata) => Err(format!("{} has {} bytes instead of {bytes}", path.display(), metadata.len())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}

@@ -1,0 +1,134 @@
+//! A folder's listing: what its digest is taken of.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::{Artifact, Shape};
+use crate::digest::{Digest, Hasher};
+use crate::error::CacheError;
+
+/// A folder as a sorted list of its files. Times, owners and empty folders are not part of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// The files, sorted by path.
+    pub entries: Vec<Entry>,
+}
+
+/// One file of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Entry {
+    /// Path inside the folder, with `/` between names.
+    pub path: String,
+    /// blake3 of the file's bytes.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it may be executed.
+    pub executable: bool,
+}
+
+impl Tree {
+    /// A listing from entries in any order.
+    #[must_use]
+    pub fn new(mut entries: Vec<Entry>) -> Self {
+        entries.sort();
+        Self { entries }
+    }
+
+    /// Lists a folder, hashing its files on all threads.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or something in it is neither a file nor a folder.
+    pub fn of_folder(folder: &Path) -> Result<Self, CacheError> {
+        Self::of_folder_with(folder, Links::Refuse, &Digest::of_file)
+    }
+
+    /// Lists a folder with a hash function of the caller's (one that remembers, say).
+    pub(crate) fn of_folder_with(folder: &Path, links: Links, hash: &HashFile<'_>) -> Result<Self, CacheError> {
+        let mut files = Vec::new();
+        walk(folder, "", links, &mut files)?;
+        let entries = files
+            .into_par_iter()
+            .map(|(path, metadata)| {
+                let full = folder.join(&path);
+                let digest = hash(&full).map_err(CacheError::io(&full))?;
+                Ok(Entry { path, digest, bytes: metadata.len(), executable: is_executable(&metadata) })
+            })
+            .collect::<Result<_, CacheError>>()?;
+        Ok(Self::new(entries))
+    }
+
+    /// The digest of the canonical listing.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Self::digest_of(self.entries.iter())
+    }
+
+    /// The digest of the listing of those files whose first path component is among `names`.
+    #[must_use]
+    pub fn part(&self, names: &[&str]) -> Digest {
+        Self::digest_of(self.entries.iter().filter(|entry| names.contains(&entry.path.split('/').next().unwrap_or(""))))
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.bytes).sum()
+    }
+
+    /// The folder as an artifact.
+    #[must_use]
+    pub fn artifact(&self) -> Artifact {
+        Artifact { digest: self.digest(), shape: Shape::Tree, bytes: self.bytes() }
+    }
+
+    fn digest_of<'a>(entries: impl Iterator<Item = &'a Entry>) -> Digest {
+        let mut hasher = Hasher::new("qapipe tree 1");
+        for entry in entries {
+            hasher.field(&entry.path, entry.digest.as_bytes());
+            hasher.field(if entry.executable { "executable" } else { "plain" }, &entry.bytes.to_le_bytes());
+        }
+        hasher.finish()
+    }
+}
+
+/// How a file is hashed while a folder is listed.
+pub(crate) type HashFile<'a> = dyn Fn(&Path) -> std::io::Result<Digest> + Sync + 'a;
+
+/// What a symbolic link inside a folder means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// The file that it points to: in folders of the user's, such as the hub's own cache.
+    Follow,
+    /// An error: in what a stage hands over, where the target would not be kept.
+    Refuse,
+}
+
+fn walk(folder: &Path, prefix: &str, links: Links, files: &mut Vec<(String, std::fs::Metadata)>) -> Result<(), CacheError> {
+    for entry in std::fs::read_dir(folder).map_err(CacheError::io(folder))? {
+        let entry = entry.map_err(CacheError::io(folder))?;
+        let path = entry.path();
+        let name = entry.file_name().into_string().map_err(|_| CacheError::NotPlain { path: path.clone(), what: "name that is not UTF-8" })?;
+        let inner = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        let metadata = match links {
+            Links::Follow => std::fs::metadata(&path),
+            Links::Refuse => entry.metadata(),
+        }
+        .map_err(CacheError::io(&path))?;
+        if metadata.is_dir() {
+            walk(&path, &inner, links, files)?;
+        } else if metadata.is_file() {
+            files.push((inner, metadata));
+        } else {
+            return Err(CacheError::NotPlain { path, what: if metadata.is_symlink() { "symbolic link" } else { "special file" } });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn is_executable(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o100 != 0
+}

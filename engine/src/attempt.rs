@@ -1,0 +1,240 @@
+//! One execution of one stage: lock, run in scratch, check, keep, record.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use qapipe_cache::{Artifact, Lock, RECORD_FORMAT, Record, Scratch};
+
+use crate::context::{Input, Reporter, Request, StageCx};
+use crate::decide::{Keyed, cache_error, device};
+use crate::engine::Engine;
+use crate::error::{ErrorClass, StageError};
+use crate::event::{Event, Observer};
+use crate::kind::Place;
+use crate::pipeline::{Source, StageSpec};
+use crate::worker;
+
+/// What an execution needs to know.
+pub(crate) struct Attempt<'a> {
+    pub engine: &'a Engine,
+    pub observer: &'a dyn Observer,
+    pub cancel: &'a AtomicBool,
+    pub run: &'a str,
+    pub spec: &'a StageSpec,
+    pub keyed: &'a Keyed,
+    /// Records of the stages that it reads from, by index.
+    pub upstream: BTreeMap<usize, Arc<Record>>,
+    /// Why it runs, in words.
+    pub because: String,
+    pub forced: bool,
+}
+
+/// What came of it.
+pub(crate) enum Ran {
+    /// It ran, and this is its result.
+    Fresh(Record),
+    /// Another process had computed it meanwhile.
+    Elsewhere(Record),
+}
+
+impl Attempt<'_> {
+    pub(crate) fn execute(&self) -> Result<Ran, StageError> {
+        let _lock = self.lock()?;
+        if let Some(record) = self.computed_meanwhile()? {
+            return Ok(Ran::Elsewhere(record));
+        }
+        self.announce();
+        let started = Instant::now();
+        let scratch = self.engine.store.scratch().map_err(|error| cache_error(&error))?;
+        let request = self.request(&scratch)?;
+        let figures = self.run_stage(&request)?;
+        self.check_outputs(&request)?;
+        self.check_inputs()?;
+        let outputs = self.publish(&request)?;
+        let record = self.record(outputs, figures, started.elapsed());
+        self.engine.store.put_record(&record).map_err(|error| cache_error(&error))?;
+        Ok(Ran::Fresh(record))
+    }
+
+    /// One process at a time computes a fingerprint; the others wait, and stay stoppable.
+    fn lock(&self) -> Result<Lock, StageError> {
+        let mut told = false;
+        loop {
+            if let Some(lock) = self.engine.store.try_lock(&self.keyed.key).map_err(|error| cache_error(&error))? {
+                return Ok(lock);
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.observer.event(&Event::Waiting { stage: self.spec.name.clone(), key: self.keyed.key.to_string() });
+            }
+            if self.cancel.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(StageError::interrupted());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn computed_meanwhile(&self) -> Result<Option<Record>, StageError> {
+        if self.forced {
+            return Ok(None);
+        }
+        let record = self.engine.store.record(&self.keyed.key).map_err(|error| cache_error(&error))?;
+        Ok(record.filter(|record| record.outputs.values().all(|artifact| self.engine.store.check(artifact).is_ok())))
+    }
+
+    fn announce(&self) {
+        self.observer.event(&Event::Started {
+            stage: self.spec.name.clone(),
+            kind: self.spec.kind.name().to_owned(),
+            key: self.keyed.key.to_string(),
+            because: self.because.clone(),
+            expected_seconds: self.engine.expected_seconds(&self.spec.name),
+        });
+    }
+
+    fn request(&self, scratch: &Scratch) -> Result<Request, StageError> {
+        let (out, own) = (scratch.path().join("out"), scratch.path().join("tmp"));
+        for folder in [&out, &own] {
+            std::fs::create_dir(folder).map_err(|error| StageError::io(folder, &error))?;
+        }
+        let engine = self.engine;
+        let heavy = self.spec.kind.place_of(&self.spec.values) == Place::Worker;
+        let threads =
+            self.spec.values.get("hints.threads").and_then(serde_json::Value::as_u64).and_then(|threads| usize::try_from(threads).ok());
+        Ok(Request {
+            pipeline: engine.pipeline.name.clone(),
+            stage: self.spec.name.clone(),
+            kind: self.spec.kind.name().to_owned(),
+            values: self.spec.values.clone(),
+            inputs: self.inputs()?,
+            outputs: self.spec.outputs.iter().map(|output| (output.name.clone(), out.join(&output.name))).collect(),
+            folder: engine.pipeline.folder.clone(),
+            scratch: own,
+            seed: self.spec.seed,
+            device: device(engine, self.spec).to_owned(),
+            threads: threads.unwrap_or(if heavy { engine.options.jobs } else { 1 }),
+            offline: engine.options.offline,
+            strict: engine.pipeline.strict,
+        })
+    }
+
+    fn inputs(&self) -> Result<BTreeMap<String, Input>, StageError> {
+        let inputs = self.spec.inputs.iter().zip(&self.keyed.inputs);
+        inputs
+            .map(|(input, (param, digest))| {
+                let (path, from) = match &input.source {
+                    Source::Path(path) => (self.engine.pipeline.resolve(path), None),
+                    Source::Stage { index, output } => {
+                        let artifact = self.upstream.get(index).and_then(|record| record.outputs.get(output));
+                        let artifact = artifact.ok_or_else(|| StageError::bug(format!("no result for input {param}")))?;
+                        (absolute(&self.engine.store.path(artifact)), Some(self.engine.pipeline.stages[*index].name.clone()))
+                    }
+                };
+                Ok((param.clone(), Input { path, digest: *digest, from }))
+            })
+            .collect()
+    }
+
+    fn run_stage(&self, request: &Request) -> Result<BTreeMap<String, f64>, StageError> {
+        let request = Request {
+            scratch: absolute(&request.scratch),
+            outputs: request.outputs.iter().map(|(name, path)| (name.clone(), absolute(path))).collect(),
+            ..request.clone()
+        };
+        let reporter = StageReporter { stage: &self.spec.name, observer: self.observer, figures: Mutex::default() };
+        let cx = StageCx { request: &request, reporter: &reporter, cancel: self.cancel };
+        match self.spec.kind.place_of(&self.spec.values) {
+            Place::Worker => worker::run(self.engine.options.worker.as_deref(), &cx)?,
+            Place::Here => std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.spec.kind.run(&cx)))
+                .unwrap_or_else(|panic| Err(StageError::bug(panic_text(panic.as_ref()))))?,
+        }
+        Ok(reporter.figures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn check_outputs(&self, request: &Request) -> Result<(), StageError> {
+        match request.outputs.iter().find(|(_, path)| !path.exists()) {
+            None => Ok(()),
+            Some((name, _)) => Err(StageError::failed(format!("it ended well but wrote no output `{name}`"))
+                .help(format!("it has to write a file or folder to the path that {{out.{name}}} stands for"))),
+        }
+    }
+
+    /// Files of the user's must still be what the fingerprint says.
+    fn check_inputs(&self) -> Result<(), StageError> {
+        for (input, (_, digest)) in self.spec.inputs.iter().zip(&self.keyed.inputs) {
+            let Source::Path(path) = &input.source else { continue };
+            let now = self.engine.stats.part(&self.engine.pipeline.resolve(path), input.part);
+            if now.as_ref().ok() != Some(digest) {
+                let message = format!("{} changed while the stage was running; nothing was recorded", path.display());
+                return Err(StageError::new(ErrorClass::Stale, message).help("run again to use the file as it is now"));
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, request: &Request) -> Result<BTreeMap<String, Artifact>, StageError> {
+        let publish = |(name, path): (&String, &PathBuf)| Ok((name.clone(), self.engine.store.publish(path)?));
+        request.outputs.iter().map(publish).collect::<Result<_, _>>().map_err(|error| cache_error(&error))
+    }
+
+    fn record(&self, outputs: BTreeMap<String, Artifact>, mut cost: BTreeMap<String, f64>, wall: Duration) -> Record {
+        cost.insert("wall_seconds".into(), wall.as_secs_f64());
+        Record {
+            format: RECORD_FORMAT,
+            fingerprint: self.keyed.key,
+            kind: self.spec.kind.name().to_owned(),
+            stage: self.spec.name.clone(),
+            pipeline: self.engine.pipeline.name.clone(),
+            run: self.run.to_owned(),
+            outputs,
+            facets: self.keyed.facets.clone(),
+            cost,
+            provenance: provenance(device(self.engine, self.spec)),
+        }
+    }
+}
+
+fn provenance(device: &str) -> BTreeMap<String, String> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    [
+        ("host", host),
+        ("device", device.to_owned()),
+        ("qapipe", env!("CARGO_PKG_VERSION").to_owned()),
+        ("finished", jiff::Timestamp::now().to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// A stage's program may run in another folder than this process.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("the stage panicked: {}", text.unwrap_or("without a message"))
+}
+
+struct StageReporter<'a> {
+    stage: &'a str,
+    observer: &'a dyn Observer,
+    figures: Mutex<BTreeMap<String, f64>>,
+}
+
+impl Reporter for StageReporter<'_> {
+    fn progress(&self, done: u64, total: u64, unit: &str, note: &str) {
+        self.observer.event(&Event::Progress { stage: self.stage.to_owned(), done, total, unit: unit.to_owned(), note: note.to_owned() });
+    }
+
+    fn log(&self, line: &str) {
+        self.observer.event(&Event::Log { stage: self.stage.to_owned(), line: line.to_owned() });
+    }
+
+    fn measure(&self, name: &str, value: f64) {
+        self.figures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.to_owned(), value);
+    }
+}

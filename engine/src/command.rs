@@ -1,0 +1,187 @@
+//! The kind of stage that runs any program.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::artifact::{ArtifactType, OutputSpec};
+use crate::child;
+use crate::context::{Request, StageCx};
+use crate::error::StageError;
+use crate::kind::{Invalid, StageKind};
+use crate::param::{Accepts, Param, Ty};
+use crate::tail::Tail;
+use crate::values::Values;
+
+/// Runs any program: its inputs are files or other stages' outputs, its outputs are what it writes to the paths it is given.
+pub struct Command;
+
+const ANYTHING: Accepts = Accepts { types: &[], part: &[] };
+
+const PARAMS: &[Param] = &[
+    Param::required(
+        "run",
+        Ty::List(&Ty::Str),
+        "The program and its arguments; no shell. `{in.NAME}` and `{out.NAME}` stand for the paths of inputs and outputs.",
+    ),
+    Param::optional("inputs", Ty::Map(&Ty::RefOrPath(ANYTHING)), "What it reads, by name: `@stage`, `@stage.output`, or a file or folder."),
+    Param::required(
+        "outputs",
+        Ty::OneOf(&[Ty::List(&Ty::Str), Ty::Map(&Ty::Str)]),
+        "What it writes: names, or names with a path in the pipeline's folder where the result is put as well (and put back when altered).",
+    ),
+    Param::optional("env", Ty::Map(&Ty::Str), "Environment variables to set."),
+];
+
+#[derive(Deserialize)]
+struct Given {
+    run: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+impl StageKind for Command {
+    fn name(&self) -> &'static str {
+        "command"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn doc(&self) -> &'static str {
+        "Runs any program on files and other stages' outputs.\n\n\
+         The program runs in the pipeline's folder, without a shell and with nothing on its standard input. It has to write every output to \
+         the path that `{out.NAME}` stands for; the result is kept when it ends with exit code 0. List every file that it reads, its own \
+         script included, under `inputs`: an edit of a file that is not listed is not noticed."
+    }
+
+    fn params(&self) -> &'static [Param] {
+        PARAMS
+    }
+
+    fn outputs(&self, values: &Values) -> Vec<OutputSpec> {
+        match values.get("outputs") {
+            Some(Value::Array(names)) => {
+                names.iter().filter_map(Value::as_str).map(|name| OutputSpec::new(name, ArtifactType::FILE)).collect()
+            }
+            Some(Value::Object(places)) => {
+                let spec = |(name, place): (&String, &Value)| OutputSpec {
+                    place: place.as_str().map(Into::into),
+                    ..OutputSpec::new(name, ArtifactType::FILE)
+                };
+                places.iter().map(spec).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn check(&self, values: &Values) -> Result<(), Invalid> {
+        let outputs = self.outputs(values);
+        if outputs.is_empty() {
+            return Err(Invalid::new("outputs", "a command needs at least one output"));
+        }
+        let run: Vec<&str> = values.get("run").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        if run.first().is_none_or(|program| program.is_empty()) {
+            return Err(Invalid::new("run", "there is no program to run"));
+        }
+        run.iter().try_for_each(|word| check_word(word, values, &outputs))
+    }
+
+    fn run(&self, cx: &StageCx<'_>) -> Result<(), StageError> {
+        let given: Given = cx.values()?;
+        let words = given.run.iter().map(|word| expand(word, cx.request)).collect::<Result<Vec<_>, _>>()?;
+        let Some((program, arguments)) = words.split_first() else { return Err(StageError::bug("empty command")) };
+        let mut process = Process::new(program);
+        process.args(arguments).envs(&given.env).current_dir(&cx.request.folder).stdin(Stdio::null());
+        execute(process, program, cx)
+    }
+}
+
+fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), StageError> {
+    let mut child = child::grouped(&mut process).spawn().map_err(|error| {
+        StageError::failed(format!("cannot start `{program}`: {error}"))
+            .help("is it installed, and on PATH or given relative to the pipeline's folder?")
+    })?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let tail = Tail::default();
+    let heard = |line: &str| {
+        tail.push(line);
+        cx.reporter.log(line);
+    };
+    let status = std::thread::scope(|scope| {
+        scope.spawn(|| out.map(|stream| child::each_line(stream, heard)));
+        scope.spawn(|| err.map(|stream| child::each_line(stream, heard)));
+        let status = child::wait(&mut child, cx.cancel, |child| child::signal(child, Signal::TERM));
+        // What it left running in its group would keep its output open.
+        child::signal(&child, Signal::KILL);
+        status
+    });
+    let status = status.map_err(|error| StageError::failed(format!("cannot wait for `{program}`: {error}")))?;
+    cx.checkpoint()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(StageError::failed(format!("`{program}` failed: {}{}", child::ending(status), tail.text())))
+}
+
+/// Placeholders of one word, as (`in` or `out`, name).
+fn placeholders(word: &str) -> impl Iterator<Item = (&str, &str)> {
+    word.split('{').skip(1).filter_map(|rest| rest.split_once('}')?.0.split_once('.')).filter(|(side, _)| matches!(*side, "in" | "out"))
+}
+
+fn check_word(word: &str, values: &Values, outputs: &[OutputSpec]) -> Result<(), Invalid> {
+    for (side, name) in placeholders(word) {
+        let inputs = values.get("inputs").and_then(Value::as_object);
+        let known = match side {
+            "in" => inputs.is_some_and(|inputs| inputs.contains_key(name)),
+            _ => outputs.iter().any(|output| output.name == name),
+        };
+        if !known {
+            let there: Vec<&str> = match side {
+                "in" => inputs.into_iter().flat_map(|inputs| inputs.keys()).map(String::as_str).collect(),
+                _ => outputs.iter().map(|output| output.name.as_str()).collect(),
+            };
+            let what = if side == "in" { "input" } else { "output" };
+            let help = if there.is_empty() { format!("there are no {what}s") } else { format!("{what}s: {}", there.join(", ")) };
+            return Err(Invalid::new("run", format!("`{{{side}.{name}}}` names no {what}")).help(help));
+        }
+    }
+    Ok(())
+}
+
+/// Replaces placeholders by paths. Other braces stay as they are.
+fn expand(word: &str, request: &Request) -> Result<String, StageError> {
+    let mut text = String::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once('{') {
+        text.push_str(before);
+        let named = after.split_once('}').and_then(|(inside, tail)| Some((inside.split_once('.')?, tail)));
+        match named {
+            Some((("in", name), tail)) => {
+                let input = request.inputs.get(&format!("inputs.{name}")).ok_or_else(|| StageError::bug(format!("no input {name}")))?;
+                text.push_str(path_text(input.path.strip_prefix(&request.folder).unwrap_or(&input.path))?);
+                rest = tail;
+            }
+            Some((("out", name), tail)) => {
+                let path = request.outputs.get(name).ok_or_else(|| StageError::bug(format!("no output {name}")))?;
+                text.push_str(path_text(path)?);
+                rest = tail;
+            }
+            _ => {
+                text.push('{');
+                rest = after;
+            }
+        }
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+fn path_text(path: &Path) -> Result<&str, StageError> {
+    path.to_str().ok_or_else(|| StageError::failed(format!("the path {} is not UTF-8", path.display())))
+}

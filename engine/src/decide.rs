@@ -1,0 +1,171 @@
+//! Whether a stage's result is there, and if not, why it has to run.
+
+use std::sync::Arc;
+
+use qapipe_cache::{Damage, Digest, Record};
+use rayon::prelude::*;
+
+use crate::engine::Engine;
+use crate::error::{ErrorClass, StageError};
+use crate::fingerprint::{self, Facets};
+use crate::kind::Place;
+use crate::pipeline::{InputSpec, Source, StageSpec};
+use crate::reason::Reason;
+
+/// A stage whose inputs are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Keyed {
+    /// What the result is made from.
+    pub key: Digest,
+    /// The same, by name.
+    pub facets: Facets,
+    /// Digest of each input, by parameter.
+    pub inputs: Vec<(String, Digest)>,
+    /// The result, or why there is none.
+    pub verdict: Verdict,
+}
+
+/// What is to be done about a stage.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    /// Its result is there.
+    Cached(Arc<Record>),
+    /// It has to run.
+    Run {
+        /// Why.
+        reason: Reason,
+        /// The result that was there but is damaged.
+        damage: Option<Damage>,
+    },
+}
+
+/// Decides stages whose upstream results are known.
+pub(crate) struct Decider<'a> {
+    engine: &'a Engine,
+}
+
+impl<'a> Decider<'a> {
+    pub(crate) fn new(engine: &'a Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Follows the graph from its roots as far as results are there. Stages of one depth are looked up side by side.
+    /// A stage after one that has to run stays `None`: nobody can know yet.
+    pub(crate) fn settle(&self) -> Vec<Option<Result<Keyed, StageError>>> {
+        let mut decided: Vec<Option<Result<Keyed, StageError>>> = vec![None; self.engine.pipeline.stages.len()];
+        for level in self.levels() {
+            let found: Vec<_> = {
+                let decided = &decided;
+                let record = |stage: usize| match &decided[stage] {
+                    Some(Ok(Keyed { verdict: Verdict::Cached(record), .. })) => Some(record.as_ref()),
+                    _ => None,
+                };
+                let look = |&stage: &usize| {
+                    let known = self.engine.graph.dependencies(stage).into_iter().all(|upstream| record(upstream).is_some());
+                    (stage, known.then(|| self.decide(stage, &record)))
+                };
+                level.par_iter().with_min_len(16).map(look).collect()
+            };
+            for (stage, verdict) in found {
+                decided[stage] = verdict;
+            }
+        }
+        decided
+    }
+
+    /// The selected stages by depth.
+    fn levels(&self) -> Vec<Vec<usize>> {
+        let mut depth = vec![0; self.engine.pipeline.stages.len()];
+        let mut levels: Vec<Vec<usize>> = Vec::new();
+        for &stage in &self.engine.selected {
+            depth[stage] = self.engine.graph.dependencies(stage).into_iter().map(|upstream| depth[upstream] + 1).max().unwrap_or(0);
+            if levels.len() <= depth[stage] {
+                levels.resize_with(depth[stage] + 1, Vec::new);
+            }
+            levels[depth[stage]].push(stage);
+        }
+        levels
+    }
+
+    /// Decides one stage, whose upstream results `record` gives.
+    pub(crate) fn decide<'r>(&self, stage: usize, record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_)) -> Result<Keyed, StageError> {
+        let spec = &self.engine.pipeline.stages[stage];
+        let inputs = spec.inputs.iter().map(|input| self.digest(input, record)).collect::<Result<Vec<_>, _>>()?;
+        let facets = fingerprint::facets(spec, &inputs, self.keyed_device(spec));
+        let key = fingerprint::fingerprint(&facets);
+        let verdict = self.look_up(spec, &key, &facets)?;
+        Ok(Keyed { key, facets, inputs, verdict })
+    }
+
+    /// The device is part of the key only where results must repeat bit for bit.
+    fn keyed_device<'s>(&self, spec: &'s StageSpec) -> Option<&'s str>
+    where
+        'a: 's,
+    {
+        let heavy = spec.kind.place_of(&spec.values) == Place::Worker;
+        (self.engine.pipeline.strict && heavy).then_some(device(self.engine, spec))
+    }
+
+    fn digest<'r>(
+        &self,
+        input: &InputSpec,
+        record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_),
+    ) -> Result<(String, Digest), StageError> {
+        let digest = match &input.source {
+            Source::Stage { index, output } => {
+                let artifact = record(*index).and_then(|record| record.outputs.get(output));
+                let artifact = artifact.ok_or_else(|| StageError::bug(format!("no result for input {}", input.param)))?;
+                self.engine.store.part(artifact, input.part).map_err(|error| cache_error(&error))?
+            }
+            Source::Path(path) => {
+                self.engine.stats.part(&self.engine.pipeline.resolve(path), input.part).map_err(|error| cache_error(&error))?
+            }
+        };
+        Ok((input.param.clone(), digest))
+    }
+
+    fn look_up(&self, spec: &StageSpec, key: &Digest, facets: &Facets) -> Result<Verdict, StageError> {
+        if self.engine.options.force.contains(&spec.name) {
+            return Ok(Verdict::Run { reason: Reason::Forced, damage: None });
+        }
+        let found = self.engine.store.record(key).map_err(|error| cache_error(&error))?;
+        let Some(record) = found else {
+            return Ok(Verdict::Run { reason: self.reason(spec, key, facets), damage: None });
+        };
+        match record.outputs.values().find_map(|artifact| self.engine.store.check(artifact).err()) {
+            Some(damage) => Ok(Verdict::Run { reason: Reason::Damaged, damage: Some(damage) }),
+            None => Ok(Verdict::Cached(Arc::new(record))),
+        }
+    }
+
+    fn reason(&self, spec: &StageSpec, key: &Digest, facets: &Facets) -> Reason {
+        match self.engine.last_record(&spec.name) {
+            None if self.engine.last.key(&spec.name) == Some(key) => Reason::Missing,
+            None => Reason::New,
+            Some(record) => Reason::between(&record.facets, facets, spec),
+        }
+    }
+}
+
+impl Engine {
+    /// The record of what a stage gave last.
+    pub(crate) fn last_record(&self, stage: &str) -> Option<Record> {
+        self.store.record(self.last.key(stage)?).ok().flatten()
+    }
+}
+
+/// The device that a stage runs on: its hint, else the run's.
+pub(crate) fn device<'a>(engine: &'a Engine, spec: &'a StageSpec) -> &'a str {
+    spec.values.text("hints.device").unwrap_or(&engine.options.device)
+}
+
+/// A store's error as a stage's.
+pub(crate) fn cache_error(error: &qapipe_cache::CacheError) -> StageError {
+    let class = if error.is_environment() { ErrorClass::Environment } else { ErrorClass::Failed };
+    let error = StageError::new(class, error.to_string());
+    if class == ErrorClass::Environment {
+        error.help("free space or mend the permissions of the store, or choose another with --store")
+    } else {
+        error
+    }
+}

@@ -1,0 +1,111 @@
+//! One pipeline over one store: what everything from planning to execution works on.
+
+use std::path::PathBuf;
+
+use qapipe_cache::{CacheError, StatCache, Store};
+
+use crate::decide::Decider;
+use crate::graph::{Graph, UnknownStage};
+use crate::last::Last;
+use crate::pipeline::Pipeline;
+
+/// What the user chose for this run and what does not change results.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that stages share.
+    pub jobs: usize,
+    /// `cpu`, `cuda:N`, or `auto`.
+    pub device: String,
+    /// Whether independent stages go on after a failure.
+    pub keep_going: bool,
+    /// Stages to run again although their result is there.
+    pub force: Vec<String>,
+    /// Stages to bring up to date, with what they need; empty means all.
+    pub targets: Vec<String>,
+    /// Whether the network is off limits.
+    pub offline: bool,
+    /// The worker executable; none where there is none.
+    pub worker: Option<PathBuf>,
+}
+
+impl std::default::Default for Options {
+    fn default() -> Self {
+        Self {
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            device: "auto".into(),
+            keep_going: false,
+            force: Vec::new(),
+            targets: Vec::new(),
+            offline: false,
+            worker: None,
+        }
+    }
+}
+
+/// Why the engine could not begin or go on. What goes wrong inside a stage is an event instead.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed.
+    #[error("store: {0}")]
+    Cache(#[from] CacheError),
+    /// A stage that the user named does not exist.
+    #[error("{0}")]
+    UnknownStage(#[from] UnknownStage),
+    /// An input cannot be read while planning.
+    #[error("{stage}: {error}")]
+    Input {
+        /// The stage that reads it.
+        stage: String,
+        /// Why not.
+        error: crate::error::StageError,
+    },
+}
+
+/// One pipeline over one store.
+pub struct Engine {
+    pub(crate) store: Store,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) graph: Graph,
+    pub(crate) options: Options,
+    /// Stages in question, in topological order.
+    pub(crate) selected: Vec<usize>,
+    pub(crate) stats: StatCache,
+    pub(crate) last: Last,
+}
+
+impl Engine {
+    /// Prepares a checked pipeline for planning and running.
+    ///
+    /// # Errors
+    /// When a target or a forced stage does not exist.
+    pub fn new(store: Store, pipeline: Pipeline, options: Options) -> Result<Self, EngineError> {
+        let graph = Graph::of(&pipeline);
+        let selected = if options.targets.is_empty() { graph.order().to_vec() } else { graph.subset(&options.targets)? };
+        graph.subset(&options.force)?;
+        let stats = StatCache::open(&store.root().join("stat.cache"));
+        let last = Last::load(&store, &pipeline.name);
+        Ok(Self { store, pipeline, graph, options, selected, stats, last })
+    }
+
+    /// The pipeline.
+    #[must_use]
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// The graph of the pipeline.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn decider(&self) -> Decider<'_> {
+        Decider::new(self)
+    }
+}

@@ -1,0 +1,135 @@
+//! The one stream of what happens in a run: displays, `--json` and the run folder all consume it.
+
+use std::collections::BTreeMap;
+
+use qapipe_cache::Artifact;
+use serde::{Deserialize, Serialize};
+
+use crate::error::StageError;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A run began. Always first.
+    RunStarted {
+        /// Run id, which sorts by time.
+        run: String,
+        /// Pipeline name.
+        pipeline: String,
+        /// Number of stages in the run.
+        stages: usize,
+    },
+    /// A stage's result was there already.
+    Cached {
+        /// Stage name.
+        stage: String,
+        /// Its fingerprint in hex.
+        key: String,
+    },
+    /// Another process is computing this stage's result; this one waits for it.
+    Waiting {
+        /// Stage name.
+        stage: String,
+        /// Its fingerprint in hex.
+        key: String,
+    },
+    /// A stage began to run.
+    Started {
+        /// Stage name.
+        stage: String,
+        /// Kind name.
+        kind: String,
+        /// Its fingerprint in hex.
+        key: String,
+        /// Why, in words: `params.lr 1e-4 -> 3e-5`.
+        because: String,
+        /// Seconds it took last time, if known.
+        expected_seconds: Option<f64>,
+    },
+    /// A stage advanced.
+    Progress {
+        /// Stage name.
+        stage: String,
+        /// Units done.
+        done: u64,
+        /// Units in all; 0 when unknown.
+        total: u64,
+        /// What is counted.
+        unit: String,
+        /// Something short: a loss, a score.
+        note: String,
+    },
+    /// A line of a stage's log.
+    Log {
+        /// Stage name.
+        stage: String,
+        /// The line, without its end.
+        line: String,
+    },
+    /// A stage finished and its result is recorded.
+    Finished {
+        /// Stage name.
+        stage: String,
+        /// Its fingerprint in hex.
+        key: String,
+        /// What it gave.
+        outputs: BTreeMap<String, Artifact>,
+        /// Wall-clock seconds.
+        seconds: f64,
+        /// Whether every output equals the one of the stage's previous result, so that what follows need not rerun.
+        unchanged: bool,
+    },
+    /// A stage failed; nothing is recorded.
+    Failed {
+        /// Stage name.
+        stage: String,
+        /// Why.
+        error: StageError,
+    },
+    /// A stage cannot run, because one before it failed or the run is stopping.
+    Blocked {
+        /// Stage name.
+        stage: String,
+        /// The stage that stands in the way, or empty when the run is stopping.
+        by: String,
+    },
+    /// An output was put back into the pipeline's folder.
+    Restored {
+        /// Stage name.
+        stage: String,
+        /// Path relative to the pipeline's folder.
+        path: String,
+    },
+    /// A stored object was damaged; it was set aside and its stage runs again.
+    Damaged {
+        /// Stage name.
+        stage: String,
+        /// What was found.
+        what: String,
+    },
+    /// A run ended. Always last.
+    RunFinished {
+        /// Stages that ran.
+        ran: usize,
+        /// Stages whose result was there.
+        cached: usize,
+        /// Stages that failed.
+        failed: usize,
+        /// Stages that could not run.
+        blocked: usize,
+        /// Wall-clock seconds.
+        seconds: f64,
+    },
+}
+
+/// Who wants to know. Called from several threads, one event at a time.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: &Event);
+}
+
+/// Observes nothing.
+impl Observer for () {
+    fn event(&self, _: &Event) {}
+}

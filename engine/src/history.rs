@@ -1,0 +1,74 @@
+//! Runs of the past, read back from their folders.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::event::Event;
+use crate::journal;
+
+/// One run of the past.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PastRun {
+    /// Run id, which begins with the time (UTC) at which it started.
+    pub run: String,
+    /// Pipeline name.
+    pub pipeline: String,
+    /// Number of stages in question.
+    pub stages: usize,
+    /// Stages that ran; counted so far if the run has not ended.
+    pub ran: usize,
+    /// Stages whose result was there.
+    pub cached: usize,
+    /// Stages that failed.
+    pub failed: usize,
+    /// Wall-clock seconds; none if the run was killed or still goes on.
+    pub seconds: Option<f64>,
+}
+
+/// The runs of a store, newest first.
+#[must_use]
+pub fn runs(root: &Path) -> Vec<PastRun> {
+    let entries = std::fs::read_dir(root.join("runs")).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    names.iter().filter_map(|run| past_run(root, run)).collect()
+}
+
+/// The events of one run; none if there is no such run. Lines that were cut by a kill are left out.
+#[must_use]
+pub fn events(root: &Path, run: &str) -> Option<Vec<Event>> {
+    let file = std::fs::File::open(journal::folder(root, run).join(journal::EVENTS)).ok()?;
+    Some(BufReader::new(file).lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()).collect())
+}
+
+/// The newest log of a stage, or the one of the given run.
+#[must_use]
+pub fn log(root: &Path, stage: &str, run: Option<&str>) -> Option<PathBuf> {
+    let names = match run {
+        Some(run) => vec![run.to_owned()],
+        None => {
+            let entries = std::fs::read_dir(root.join("runs")).into_iter().flatten().flatten();
+            let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+            names.sort_unstable_by(|a, b| b.cmp(a));
+            names
+        }
+    };
+    names.iter().map(|run| journal::log_path(&journal::folder(root, run), stage)).find(|path| path.is_file())
+}
+
+fn past_run(root: &Path, run: &str) -> Option<PastRun> {
+    let mut past = PastRun { run: run.to_owned(), pipeline: String::new(), stages: 0, ran: 0, cached: 0, failed: 0, seconds: None };
+    for event in events(root, run)? {
+        match event {
+            Event::RunStarted { pipeline, stages, .. } => (past.pipeline, past.stages) = (pipeline, stages),
+            Event::Finished { .. } => past.ran += 1,
+            Event::Cached { .. } => past.cached += 1,
+            Event::Failed { .. } => past.failed += 1,
+            Event::RunFinished { seconds, .. } => past.seconds = Some(seconds),
+            _ => {}
+        }
+    }
+    (!past.pipeline.is_empty()).then_some(past)
+}

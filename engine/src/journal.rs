@@ -1,0 +1,84 @@
+//! The folder of a run: every event, and the log of every stage.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use qapipe_cache::Store;
+
+use crate::event::{Event, Observer};
+
+/// Writes a run's events and logs, and passes every event on. What cannot be written is lost silently: results matter more.
+pub(crate) struct Journal<'a> {
+    folder: PathBuf,
+    next: &'a dyn Observer,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    events: Option<BufWriter<File>>,
+    logs: HashMap<String, BufWriter<File>>,
+}
+
+impl<'a> Journal<'a> {
+    pub(crate) fn create(store: &Store, run: &str, next: &'a dyn Observer) -> Self {
+        let folder = folder(store.root(), run);
+        let events = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(EVENTS))).ok().map(BufWriter::new);
+        Self { folder, next, files: Mutex::new(Files { events, ..Files::default() }) }
+    }
+
+    fn write(&self, event: &Event) {
+        let mut files = self.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match event {
+            Event::Progress { .. } => {}
+            Event::Log { stage, line } => files.log(&self.folder, stage, line),
+            event => files.event(event),
+        }
+    }
+}
+
+impl Files {
+    fn log(&mut self, folder: &Path, stage: &str, line: &str) {
+        if !self.logs.contains_key(stage) {
+            let path = log_path(folder, stage);
+            let opened = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| File::create(&path));
+            if let Ok(file) = opened {
+                self.logs.insert(stage.to_owned(), BufWriter::new(file));
+            }
+        }
+        if let Some(file) = self.logs.get_mut(stage) {
+            let _ = writeln!(file, "{line}").and_then(|()| file.flush());
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let Some(file) = &mut self.events else { return };
+        let _ = serde_json::to_writer(&mut *file, event).map_err(std::io::Error::from).and_then(|()| file.write_all(b"\n"));
+        if !matches!(event, Event::Cached { .. }) {
+            let _ = file.flush();
+        }
+        if let Event::Finished { stage, .. } | Event::Failed { stage, .. } = event {
+            self.logs.remove(stage);
+        }
+    }
+}
+
+impl Observer for Journal<'_> {
+    fn event(&self, event: &Event) {
+        self.write(event);
+        self.next.event(event);
+    }
+}
+
+pub(crate) const EVENTS: &str = "events.jsonl";
+
+pub(crate) fn folder(root: &Path, run: &str) -> PathBuf {
+    root.join("runs").join(run)
+}
+
+pub(crate) fn log_path(folder: &Path, stage: &str) -> PathBuf {
+    folder.join("logs").join(format!("{stage}.log"))
+}

@@ -1,0 +1,202 @@
+//! A checked pipeline.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::artifact::OutputSpec;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::kind::StageKind;
+use crate::kinds::Kinds;
+use crate::overrides::Override;
+use crate::source::{Problem, Sink, Sources, Span};
+use crate::values::Values;
+
+/// A pipeline file after checking: types fit, references resolve, nothing waits for itself. Files may still be missing:
+/// [`Pipeline::check_files`] looks.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// Its name: `name = …`, or else the file's name without its ending.
+    pub name: String,
+    /// The file, as it was given.
+    pub file: PathBuf,
+    /// The folder of the file, absolute: what relative paths start from.
+    pub folder: PathBuf,
+    /// The seed of every stage that has none of its own.
+    pub seed: u64,
+    /// Whether results must repeat bit for bit on the same device (`numerics = "strict"`).
+    pub strict: bool,
+    /// The variables after substitution and overrides.
+    pub vars: Map<String, Value>,
+    /// The stages, in the order of the file.
+    pub stages: Vec<StageSpec>,
+    pub(crate) sources: Sources,
+}
+
+/// One checked stage of a pipeline.
+#[derive(Clone)]
+pub struct StageSpec {
+    /// Its name: the word after `stages.`.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static dyn StageKind,
+    /// What the kind runs with: variables substituted, defaults filled, hints nested under `hints`. References and paths
+    /// are the text that the user wrote. The seed is not among them.
+    pub values: Values,
+    /// The canonical form of what determines the result: only parameters that differ from their default, without hints,
+    /// references and paths; numbers normalised, keys sorted. A new parameter with a default leaves it as it is.
+    pub explicit: Values,
+    /// What it reads, in the order of the kind's parameters.
+    pub inputs: Vec<InputSpec>,
+    /// What it gives; never empty.
+    pub outputs: Vec<OutputSpec>,
+    /// The seed in force.
+    pub seed: u64,
+    /// The stage's name in the file.
+    pub span: Span,
+}
+
+/// One input of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// The parameter, as a dotted path: `model`, `inputs.x`, `files.0`.
+    pub param: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// Top-level names of the folder that the stage reads; empty means all of it.
+    pub part: &'static [&'static str],
+    /// The value.
+    pub span: Span,
+}
+
+/// Where an input comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A stage's output.
+    Stage {
+        /// Index into the pipeline's stages.
+        index: usize,
+        /// Name of the output.
+        output: String,
+    },
+    /// A file or folder of the user's, as written: relative to the pipeline's folder, or absolute.
+    Path(PathBuf),
+}
+
+/// Why there is no pipeline.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What it says makes no pipeline.
+    #[error(transparent)]
+    Invalid(#[from] Diagnostics),
+}
+
+impl Pipeline {
+    /// Reads and checks a pipeline file. Does no IO but for reading it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or with everything that is wrong in it and in the overrides.
+    pub fn load(file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Self, LoadError> {
+        let bytes = std::fs::read(file).map_err(|source| LoadError::Io { file: file.to_owned(), source })?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| not_text(file, &bytes, error))?;
+        Ok(Self::parse(text, file, kinds, overrides)?)
+    }
+
+    /// Checks the text of a pipeline file. Does no IO.
+    ///
+    /// # Errors
+    /// With everything that is wrong in the text and in the overrides, in the order of the file.
+    pub fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Self, Diagnostics> {
+        crate::parse::parse(text, file, kinds, overrides)
+    }
+
+    /// Checks that the files and folders that stages read exist.
+    ///
+    /// # Errors
+    /// With every input that does not, in the order of the file.
+    pub fn check_files(&self) -> Result<(), Diagnostics> {
+        let mut sink = Sink::default();
+        let mut seen: HashMap<&Path, Option<String>> = HashMap::new();
+        for input in self.stages.iter().flat_map(|stage| &stage.inputs) {
+            let Source::Path(path) = &input.source else { continue };
+            let lacks = seen.entry(path).or_insert_with(|| self.lacks(path));
+            if let Some(why) = lacks {
+                sink.push(&input.span, || Problem::new(why.clone()).help(tilde(path)));
+            }
+        }
+        sink.finish(&self.sources)
+    }
+
+    /// What keeps a path from being read, if anything.
+    fn lacks(&self, path: &Path) -> Option<String> {
+        let whole = self.resolve(path);
+        match std::fs::metadata(&whole) {
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("`{}` does not exist", whole.display())),
+            Err(error) => Some(format!("`{}` cannot be read: {error}", whole.display())),
+        }
+    }
+
+    /// The stage of this name.
+    pub fn stage(&self, name: &str) -> Option<&StageSpec> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The stage's index in [`Pipeline::stages`].
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.stages.iter().position(|stage| stage.name == name)
+    }
+
+    /// Where a path as written in the pipeline lies.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// An error at a place of this pipeline, for what only later phases can find.
+    pub fn diagnostic(&self, span: &Span, message: impl Into<String>) -> Diagnostic {
+        self.sources.diagnostic(span, Problem::new(message))
+    }
+
+    /// The text of the pipeline file.
+    pub fn text(&self) -> &str {
+        self.sources.text()
+    }
+}
+
+/// The error for a file that is no UTF-8.
+fn not_text(file: &Path, bytes: &[u8], error: std::str::Utf8Error) -> Diagnostics {
+    let good = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default()).into_owned();
+    let end = Span::file(good.len()..good.len());
+    let problem = Problem::new("the file is not UTF-8 text from here on");
+    Diagnostics(vec![Sources::new(file, &good, &[]).diagnostic(&end, problem)])
+}
+
+fn tilde(path: &Path) -> Option<String> {
+    path.starts_with("~").then(|| "`~` is not replaced; write the whole path".to_owned())
+}
+
+impl fmt::Debug for StageSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StageSpec")
+            .field("name", &self.name)
+            .field("kind", &self.kind.name())
+            .field("values", &self.values)
+            .field("explicit", &self.explicit)
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .field("seed", &self.seed)
+            .field("span", &self.span)
+            .finish()
+    }
+}

@@ -1,0 +1,92 @@
+//! What a run would do. Planning runs nothing and writes nothing but the stat cache.
+
+use qapipe_cache::Digest;
+
+use crate::decide::{Keyed, Verdict};
+use crate::engine::{Engine, EngineError};
+use crate::kind::Place;
+use crate::reason::Reason;
+
+/// What a run would do, stage by stage.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The stages in topological order.
+    pub stages: Vec<Planned>,
+}
+
+/// What a run would do with one stage.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Stage name.
+    pub stage: String,
+    /// Its fingerprint, where that is known already.
+    pub key: Option<Digest>,
+    /// What would be done.
+    pub decision: Decision,
+    /// Seconds that it took last time, if it may run.
+    pub expected_seconds: Option<f64>,
+    /// Where it would run.
+    pub place: Place,
+}
+
+/// What a run would do with a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing: the result is there.
+    Cached,
+    /// Run it.
+    Run(Reason),
+    /// That depends on whether these stages, which run, give something new.
+    Maybe {
+        /// The stages directly before it whose results are not known yet.
+        after: Vec<String>,
+    },
+}
+
+impl Plan {
+    /// Whether a run would find all results there.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.stages.iter().all(|planned| planned.decision == Decision::Cached)
+    }
+}
+
+impl Engine {
+    /// Works out what a run would do.
+    ///
+    /// # Errors
+    /// When an input or the store cannot be read.
+    pub fn plan(&self) -> Result<Plan, EngineError> {
+        let settled = self.decider().settle();
+        let mut stages = Vec::with_capacity(self.selected.len());
+        for &stage in &self.selected {
+            stages.push(self.planned(stage, &settled)?);
+        }
+        // A read-only store still plans; it only reads more the next time.
+        let _ = self.stats.save();
+        Ok(Plan { stages })
+    }
+
+    fn planned(&self, stage: usize, settled: &[Option<Result<Keyed, crate::error::StageError>>]) -> Result<Planned, EngineError> {
+        let spec = &self.pipeline.stages[stage];
+        let (key, decision) = match &settled[stage] {
+            Some(Ok(Keyed { key, verdict: Verdict::Cached(_), .. })) => (Some(*key), Decision::Cached),
+            Some(Ok(Keyed { key, verdict: Verdict::Run { reason, .. }, .. })) => (Some(*key), Decision::Run(reason.clone())),
+            Some(Err(error)) => return Err(EngineError::Input { stage: spec.name.clone(), error: error.clone() }),
+            None => (None, Decision::Maybe { after: self.unknown_before(stage, settled) }),
+        };
+        let expected_seconds = (decision != Decision::Cached).then(|| self.expected_seconds(&spec.name)).flatten();
+        Ok(Planned { stage: spec.name.clone(), key, decision, expected_seconds, place: spec.kind.place_of(&spec.values) })
+    }
+
+    fn unknown_before(&self, stage: usize, settled: &[Option<Result<Keyed, crate::error::StageError>>]) -> Vec<String> {
+        let known = |upstream: &usize| matches!(&settled[*upstream], Some(Ok(Keyed { verdict: Verdict::Cached(_), .. })));
+        let upstream = self.graph.dependencies(stage).into_iter().filter(|upstream| !known(upstream));
+        upstream.map(|upstream| self.pipeline.stages[upstream].name.clone()).collect()
+    }
+
+    /// Wall-clock seconds of a stage's last execution.
+    pub(crate) fn expected_seconds(&self, stage: &str) -> Option<f64> {
+        self.last_record(stage)?.cost.get("wall_seconds").copied()
+    }
+}

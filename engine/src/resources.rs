@@ -1,0 +1,64 @@
+//! What stages share while they run side by side.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::decide::device;
+use crate::engine::Engine;
+use crate::kind::Place;
+use crate::pipeline::StageSpec;
+
+/// What a stage occupies while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    threads: usize,
+    gpu: Option<String>,
+}
+
+impl Cost {
+    /// A stage on the CPU that uses libtorch takes all threads: how many it gets must not depend on what else runs, since sums depend on it.
+    /// On a GPU it takes one thread and the GPU.
+    pub(crate) fn of(engine: &Engine, spec: &StageSpec) -> Self {
+        if spec.kind.place_of(&spec.values) == Place::Here {
+            return Self { threads: 1, gpu: None };
+        }
+        match device(engine, spec) {
+            "cpu" => Self { threads: usize::MAX, gpu: None },
+            "auto" if !gpu_is_there() => Self { threads: usize::MAX, gpu: None },
+            "auto" | "cuda" => Self { threads: 1, gpu: Some("cuda:0".into()) },
+            named => Self { threads: 1, gpu: Some(named.into()) },
+        }
+    }
+}
+
+fn gpu_is_there() -> bool {
+    Path::new("/dev/nvidia0").exists()
+}
+
+/// The threads and GPUs that are left.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    threads: usize,
+    held: HashMap<usize, Cost>,
+}
+
+impl Resources {
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { threads: threads.max(1), held: HashMap::new() }
+    }
+
+    /// Gives a stage what it needs, if that is free. A stage that needs more than there is runs alone.
+    pub(crate) fn take(&mut self, stage: usize, cost: Cost) -> bool {
+        let used: usize = self.held.values().map(|cost| cost.threads.min(self.threads)).sum();
+        let threads = used + cost.threads.min(self.threads) <= self.threads;
+        let gpu = cost.gpu.is_none() || self.held.values().all(|held| held.gpu != cost.gpu);
+        if threads && gpu {
+            self.held.insert(stage, cost);
+        }
+        threads && gpu
+    }
+
+    pub(crate) fn release(&mut self, stage: usize) {
+        self.held.remove(&stage);
+    }
+}
