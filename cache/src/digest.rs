@@ -44,7 +44,7 @@ impl Digest {
     /// The first 8 hexadecimal digits, for people.
     #[must_use]
     pub fn short(&self) -> String {
-        self.to_string()[..8].to_owned()
+        self.to_string().chars().take(8).collect()
     }
 }
 
@@ -77,7 +77,7 @@ impl Hasher {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.pad(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::check_value::{Checked, Checker};
+use crate::check_value::{Canonical, Checked, Checker};
 use crate::kind::StageKind;
 use crate::kinds::Kinds;
 use crate::name::{is_name, no_name, shown};
@@ -152,7 +152,10 @@ impl StageCheck<'_, '_> {
         let whose = format!("stage `{}`", self.name);
         let Checked { value, canonical } = self.checker.fields(&declared, self.table, &whose, self.span);
         let mut values = as_map(value);
-        let explicit = canonical.map(as_map).unwrap_or_default();
+        let explicit = match canonical {
+            Canonical::Other(canonical) => as_map(canonical),
+            Canonical::Same | Canonical::Nothing => Map::new(),
+        };
         let hints = self.hints();
         if !hints.is_empty() {
             values.insert("hints".to_owned(), Value::Object(hints));
@@ -170,6 +173,10 @@ impl StageCheck<'_, '_> {
     }
 
     fn hints(&mut self) -> Map<String, Value> {
+        // The common hints have no defaults, so there is nothing to find.
+        if self.table.get("hints").is_none() && self.kind.params().iter().all(|param| param.role == Role::Param) {
+            return Map::new();
+        }
         let declared = hints(self.kind);
         let empty = Table::default();
         let (table, span) = match self.table.get("hints") {

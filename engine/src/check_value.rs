@@ -1,6 +1,7 @@
 //! One value against its declared type: what the stage sees, what enters the fingerprint, and what it reads.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use serde_json::{Map, Number, Value};
 
@@ -16,17 +17,36 @@ use crate::ty_text::wanted;
 pub(crate) struct Checked {
     /// As the stage sees it.
     pub(crate) value: Value,
-    /// As it enters the fingerprint; nothing for what does not: hints, references, paths.
-    pub(crate) canonical: Option<Value>,
+    /// As it enters the fingerprint.
+    pub(crate) canonical: Canonical,
+}
+
+/// How a value enters the fingerprint.
+pub(crate) enum Canonical {
+    /// As the stage sees it.
+    Same,
+    /// Like this: without its references, paths, defaults, and sorted.
+    Other(Value),
+    /// Not at all: it is a reference or a path.
+    Nothing,
 }
 
 impl Checked {
     fn plain(value: Value) -> Self {
-        Self { canonical: Some(value.clone()), value }
+        Self { canonical: Canonical::Same, value }
     }
 
     fn input(text: &str) -> Self {
-        Self { value: Value::from(text), canonical: None }
+        Self { value: Value::from(text), canonical: Canonical::Nothing }
+    }
+
+    /// The value as it enters the fingerprint, if it does.
+    fn canonical(&self) -> Option<&Value> {
+        match &self.canonical {
+            Canonical::Same => Some(&self.value),
+            Canonical::Other(value) => Some(value),
+            Canonical::Nothing => None,
+        }
     }
 }
 
@@ -62,13 +82,13 @@ impl<'a> Checker<'a> {
                 None => self.missing(param, whose, span),
             };
             let Some(checked) = checked else { continue };
-            if let Some(value) = checked.canonical.filter(|value| param.role == Role::Param && !is_default(param, value)) {
-                canonical.push((param.name.to_owned(), value));
+            if let Some(value) = checked.canonical().filter(|value| param.role == Role::Param && !is_default(param, value)) {
+                canonical.push((param.name.to_owned(), value.clone()));
             }
             values.insert(param.name.to_owned(), checked.value);
         }
         canonical.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Checked { value: Value::Object(values), canonical: Some(Value::Object(canonical.into_iter().collect())) }
+        Checked { value: Value::Object(values), canonical: Canonical::Other(Value::Object(canonical.into_iter().collect())) }
     }
 
     fn missing(&mut self, param: &Param, whose: &str, span: &Span) -> Option<Checked> {
@@ -223,10 +243,22 @@ impl<'a> Checker<'a> {
     }
 
     fn list(&mut self, item: &Ty, items: &[Node]) -> Option<Checked> {
-        let checked = items.iter().enumerate().map(|(index, node)| self.value_at(&index.to_string(), item, node));
-        let checked = checked.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()?;
-        let canonical: Vec<Value> = checked.iter().filter_map(|item| item.canonical.clone()).collect();
-        let canonical = (checked.is_empty() || !canonical.is_empty()).then_some(Value::Array(canonical));
+        let mut checked = Vec::with_capacity(items.len());
+        for (index, node) in items.iter().enumerate() {
+            let outer = self.path.len();
+            let _ = write!(self.path, ".{index}");
+            checked.extend(self.value(item, node));
+            self.path.truncate(outer);
+        }
+        if checked.len() < items.len() {
+            return None;
+        }
+        let canonical = if checked.iter().all(|item| matches!(item.canonical, Canonical::Same)) {
+            Canonical::Same
+        } else {
+            let items: Vec<Value> = checked.iter().filter_map(|item| item.canonical().cloned()).collect();
+            if items.is_empty() { Canonical::Nothing } else { Canonical::Other(Value::Array(items)) }
+        };
         Some(Checked { value: checked.into_iter().map(|item| item.value).collect(), canonical })
     }
 
@@ -245,11 +277,12 @@ impl<'a> Checker<'a> {
                 sound = false;
                 continue;
             };
-            canonical.extend(checked.canonical.map(|value| (entry.key.clone(), value)));
+            canonical.extend(checked.canonical().map(|value| (entry.key.clone(), value.clone())));
             values.insert(entry.key.clone(), checked.value);
         }
         canonical.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let canonical = (values.is_empty() || !canonical.is_empty()).then(|| Value::Object(canonical.into_iter().collect()));
+        let nothing = canonical.is_empty() && !values.is_empty();
+        let canonical = if nothing { Canonical::Nothing } else { Canonical::Other(Value::Object(canonical.into_iter().collect())) };
         sound.then_some(Checked { value: Value::Object(values), canonical })
     }
 

@@ -1,7 +1,16 @@
 //! The kinds of stage that a pipeline may use.
 
+use crate::check::{COMMON_SEED, hints, takes_seed};
 use crate::kind::StageKind;
 use crate::nearest::nearest;
+use crate::param::{Param, Role};
+
+/// All that may be written in a stage of a kind: the parameters that it declares, the seed if it takes one, then the hints,
+/// those that every kind takes included.
+pub fn accepted(kind: &dyn StageKind) -> Vec<Param> {
+    let declared = kind.params().iter().filter(|param| param.role == Role::Param).copied();
+    declared.chain(takes_seed(kind).then_some(COMMON_SEED)).chain(hints(kind)).collect()
+}
 
 /// The kinds of stage that a pipeline may use, in the order in which help lists them.
 #[derive(Clone, Copy)]

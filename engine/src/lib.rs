@@ -56,7 +56,7 @@ pub use fingerprint::{Facets, facets, fingerprint};
 pub use graph::{Graph, UnknownStage};
 pub use history::{PastRun, events, log, runs};
 pub use kind::{Invalid, Place, StageKind};
-pub use kinds::Kinds;
+pub use kinds::{Kinds, accepted};
 pub use nearest::nearest;
 pub use overrides::{Override, OverrideSyntax};
 pub use param::{Accepts, Default, Param, Role, Ty};

@@ -70,19 +70,19 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn claim(&mut self, place: &Path, draft: &'a Draft, output: &'a str, file: &Path) -> Result<(), Problem> {
-        let text = shown(&place.to_string_lossy());
+        let text = || shown(&place.to_string_lossy());
         let Some(normal) = normal(place).filter(|normal| !normal.is_empty()) else {
-            let problem = Problem::new(format!("`{text}` is not a place inside the pipeline's folder"));
+            let problem = Problem::new(format!("`{}` is not a place inside the pipeline's folder", text()));
             return Err(problem.help("give a relative path without `..`".to_owned()));
         };
         if normal == STORE || normal.starts_with(".qapipe/") {
-            return Err(Problem::new(format!("`{text}` lies in the store, which stages do not write")));
+            return Err(Problem::new(format!("`{}` lies in the store, which stages do not write", text())));
         }
         if Path::new(&normal) == file {
-            return Err(Problem::new(format!("`{text}` is the pipeline file itself")));
+            return Err(Problem::new(format!("`{}` is the pipeline file itself", text())));
         }
         if let Some((other, owner)) = self.touching(&normal) {
-            let problem = Problem::new(format!("`{text}` is written by stage `{}` already", owner.stage));
+            let problem = Problem::new(format!("`{}` is written by stage `{}` already", text(), owner.stage));
             return Err(if other.is_empty() { problem } else { problem.label(format!("it holds `{}`", shown(other))) });
         }
         let is_first = output == first_name(draft).unwrap_or(output);
@@ -112,6 +112,10 @@ fn first_name(draft: &Draft) -> Option<&str> {
 
 /// A relative path without `.` and doubled slashes; nothing if it leaves the folder or is absolute.
 fn normal(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    if !text.is_empty() && text.split('/').all(|part| !matches!(part, "" | "." | "..")) {
+        return Some(text.to_owned());
+    }
     let mut parts = Vec::new();
     for component in path.components() {
         match component {

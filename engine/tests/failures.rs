@@ -1,5 +1,5 @@
 //! What goes wrong in a stage, and what stays.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, dead_code)]
 
 #[path = "common/project.rs"]
 mod project;

@@ -1,5 +1,5 @@
 //! The side of the worker protocol that asks, against workers made of shell.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, dead_code)]
 
 #[path = "common/project.rs"]
 mod project;
