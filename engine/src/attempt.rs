@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use qapipe_cache::{Artifact, Lock, RECORD_FORMAT, Record, Scratch};
 
 use crate::context::{Input, Reporter, Request, StageCx};
-use crate::decide::{Keyed, cache_error, device};
+use crate::decide::{Keyed, Verdict, cache_error, device};
 use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
 use crate::event::{Event, Observer};
 use crate::kind::Place;
 use crate::pipeline::{Source, StageSpec};
+use crate::reason::Reason;
+use crate::resources::threads;
 use crate::worker;
 
 /// What an execution needs to know.
@@ -27,36 +29,61 @@ pub(crate) struct Attempt<'a> {
     pub keyed: &'a Keyed,
     /// Records of the stages that it reads from, by index.
     pub upstream: BTreeMap<usize, Arc<Record>>,
-    /// Why it runs, in words.
-    pub because: String,
-    pub forced: bool,
 }
 
 /// What came of it.
-pub(crate) enum Ran {
-    /// It ran, and this is its result.
-    Fresh(Record),
-    /// Another process had computed it meanwhile.
-    Elsewhere(Record),
+pub(crate) struct Ran {
+    /// The result.
+    pub record: Arc<Record>,
+    /// About the execution; none if another process had computed it meanwhile.
+    pub fresh: Option<Fresh>,
+    /// Paths in the pipeline's folder that were written.
+    pub placed: Vec<String>,
+}
+
+/// What there is to say of an execution.
+pub(crate) struct Fresh {
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Whether every output equals the one of the stage's previous result.
+    pub unchanged: bool,
 }
 
 impl Attempt<'_> {
+    /// Runs the stage. A panic is an error of this stage, never of the run.
     pub(crate) fn execute(&self) -> Result<Ran, StageError> {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.try_execute()))
+            .unwrap_or_else(|panic| Err(StageError::bug(panic_text(panic.as_ref()))))
+    }
+
+    fn try_execute(&self) -> Result<Ran, StageError> {
         let _lock = self.lock()?;
-        if let Some(record) = self.computed_meanwhile()? {
-            return Ok(Ran::Elsewhere(record));
-        }
+        let (record, fresh) = match self.computed_meanwhile()? {
+            Some(record) => (record, None),
+            None => {
+                let (record, fresh) = self.compute()?;
+                (record, Some(fresh))
+            }
+        };
+        let placed = self.engine.place(self.spec, &record)?;
+        Ok(Ran { record: Arc::new(record), fresh, placed })
+    }
+
+    /// Scratch, run, check, keep, record.
+    fn compute(&self) -> Result<(Record, Fresh), StageError> {
         self.announce();
-        let started = Instant::now();
+        let (begun, started) = (jiff::Timestamp::now(), Instant::now());
         let scratch = self.engine.store.scratch().map_err(|error| cache_error(&error))?;
         let request = self.request(&scratch)?;
         let figures = self.run_stage(&request)?;
         self.check_outputs(&request)?;
         self.check_inputs()?;
         let outputs = self.publish(&request)?;
-        let record = self.record(outputs, figures, started.elapsed());
+        let seconds = started.elapsed().as_secs_f64();
+        let record = self.record(outputs, figures, begun, seconds);
         self.engine.store.put_record(&record).map_err(|error| cache_error(&error))?;
-        Ok(Ran::Fresh(record))
+        let unchanged = self.engine.last_record(&self.spec.name).is_some_and(|last| last.outputs == record.outputs);
+        Ok((record, Fresh { seconds, unchanged }))
     }
 
     /// One process at a time computes a fingerprint; the others wait, and stay stoppable.
@@ -77,11 +104,18 @@ impl Attempt<'_> {
     }
 
     fn computed_meanwhile(&self) -> Result<Option<Record>, StageError> {
-        if self.forced {
+        if self.reason() == Some(&Reason::Forced) {
             return Ok(None);
         }
         let record = self.engine.store.record(&self.keyed.key).map_err(|error| cache_error(&error))?;
         Ok(record.filter(|record| record.outputs.values().all(|artifact| self.engine.store.check(artifact).is_ok())))
+    }
+
+    fn reason(&self) -> Option<&Reason> {
+        match &self.keyed.verdict {
+            Verdict::Run { reason, .. } => Some(reason),
+            Verdict::Cached(_) => None,
+        }
     }
 
     fn announce(&self) {
@@ -89,7 +123,7 @@ impl Attempt<'_> {
             stage: self.spec.name.clone(),
             kind: self.spec.kind.name().to_owned(),
             key: self.keyed.key.to_string(),
-            because: self.because.clone(),
+            because: self.reason().map(ToString::to_string).unwrap_or_default(),
             expected_seconds: self.engine.expected_seconds(&self.spec.name),
         });
     }
@@ -100,9 +134,6 @@ impl Attempt<'_> {
             std::fs::create_dir(folder).map_err(|error| StageError::io(folder, &error))?;
         }
         let engine = self.engine;
-        let heavy = self.spec.kind.place_of(&self.spec.values) == Place::Worker;
-        let threads =
-            self.spec.values.get("hints.threads").and_then(serde_json::Value::as_u64).and_then(|threads| usize::try_from(threads).ok());
         Ok(Request {
             pipeline: engine.pipeline.name.clone(),
             stage: self.spec.name.clone(),
@@ -114,7 +145,7 @@ impl Attempt<'_> {
             scratch: own,
             seed: self.spec.seed,
             device: device(engine, self.spec).to_owned(),
-            threads: threads.unwrap_or(if heavy { engine.options.jobs } else { 1 }),
+            threads: threads(engine, self.spec),
             offline: engine.options.offline,
             strict: engine.pipeline.strict,
         })
@@ -147,8 +178,7 @@ impl Attempt<'_> {
         let cx = StageCx { request: &request, reporter: &reporter, cancel: self.cancel };
         match self.spec.kind.place_of(&self.spec.values) {
             Place::Worker => worker::run(self.engine.options.worker.as_deref(), &cx)?,
-            Place::Here => std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.spec.kind.run(&cx)))
-                .unwrap_or_else(|panic| Err(StageError::bug(panic_text(panic.as_ref()))))?,
+            Place::Here => self.spec.kind.run(&cx)?,
         }
         Ok(reporter.figures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
@@ -179,8 +209,8 @@ impl Attempt<'_> {
         request.outputs.iter().map(publish).collect::<Result<_, _>>().map_err(|error| cache_error(&error))
     }
 
-    fn record(&self, outputs: BTreeMap<String, Artifact>, mut cost: BTreeMap<String, f64>, wall: Duration) -> Record {
-        cost.insert("wall_seconds".into(), wall.as_secs_f64());
+    fn record(&self, outputs: BTreeMap<String, Artifact>, mut cost: BTreeMap<String, f64>, begun: jiff::Timestamp, seconds: f64) -> Record {
+        cost.insert("wall_seconds".into(), seconds);
         Record {
             format: RECORD_FORMAT,
             fingerprint: self.keyed.key,
@@ -191,17 +221,18 @@ impl Attempt<'_> {
             outputs,
             facets: self.keyed.facets.clone(),
             cost,
-            provenance: provenance(device(self.engine, self.spec)),
+            provenance: provenance(device(self.engine, self.spec), begun),
         }
     }
 }
 
-fn provenance(device: &str) -> BTreeMap<String, String> {
+fn provenance(device: &str, begun: jiff::Timestamp) -> BTreeMap<String, String> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     [
         ("host", host),
         ("device", device.to_owned()),
         ("qapipe", env!("CARGO_PKG_VERSION").to_owned()),
+        ("started", begun.to_string()),
         ("finished", jiff::Timestamp::now().to_string()),
     ]
     .into_iter()
@@ -234,7 +265,11 @@ impl Reporter for StageReporter<'_> {
         self.observer.event(&Event::Log { stage: self.stage.to_owned(), line: line.to_owned() });
     }
 
+    /// What is no number was not measured, and JSON has no word for it: a record must stay readable.
     fn measure(&self, name: &str, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
         self.figures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.to_owned(), value);
     }
 }

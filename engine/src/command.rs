@@ -103,7 +103,8 @@ impl StageKind for Command {
 }
 
 fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), StageError> {
-    let mut child = child::grouped(&mut process).spawn().map_err(|error| {
+    let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
+    let mut child = group.spawn(&mut process).map_err(|error| {
         StageError::failed(format!("cannot start `{program}`: {error}"))
             .help("is it installed, and on PATH or given relative to the pipeline's folder?")
     })?;
@@ -116,9 +117,9 @@ fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), 
     let status = std::thread::scope(|scope| {
         scope.spawn(|| out.map(|stream| child::each_line(stream, heard)));
         scope.spawn(|| err.map(|stream| child::each_line(stream, heard)));
-        let status = child::wait(&mut child, cx.cancel, |child| child::signal(child, Signal::TERM));
+        let status = child::wait(&mut child, &group, cx.cancel, || group.signal(Signal::TERM));
         // What it left running in its group would keep its output open.
-        child::signal(&child, Signal::KILL);
+        drop(group);
         status
     });
     let status = status.map_err(|error| StageError::failed(format!("cannot wait for `{program}`: {error}")))?;

@@ -1,5 +1,7 @@
 //! Whether a stage's result is there, and if not, why it has to run.
 
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use qapipe_cache::{Damage, Digest, Record};
@@ -11,6 +13,7 @@ use crate::fingerprint::{self, Facets};
 use crate::kind::Place;
 use crate::pipeline::{InputSpec, Source, StageSpec};
 use crate::reason::Reason;
+use crate::resources::{gpu, threads};
 
 /// A stage whose inputs are known.
 #[derive(Clone, Debug)]
@@ -39,19 +42,28 @@ pub(crate) enum Verdict {
     },
 }
 
+/// By stage, what was decided; none where nobody can know yet.
+pub(crate) type Settled = [Option<Result<Keyed, StageError>>];
+
 /// Decides stages whose upstream results are known.
 pub(crate) struct Decider<'a> {
     engine: &'a Engine,
+    /// Digests of the user's files that were taken together; others are taken when they are needed.
+    files: HashMap<File<'a>, Result<Digest, StageError>>,
 }
+
+/// A path as written, and the part of it that is read.
+type File<'a> = (&'a Path, &'static [&'static str]);
 
 impl<'a> Decider<'a> {
     pub(crate) fn new(engine: &'a Engine) -> Self {
-        Self { engine }
+        Self { engine, files: HashMap::new() }
     }
 
     /// Follows the graph from its roots as far as results are there. Stages of one depth are looked up side by side.
     /// A stage after one that has to run stays `None`: nobody can know yet.
-    pub(crate) fn settle(&self) -> Vec<Option<Result<Keyed, StageError>>> {
+    pub(crate) fn settle(mut self) -> Vec<Option<Result<Keyed, StageError>>> {
+        self.files = self.hash_files();
         let mut decided: Vec<Option<Result<Keyed, StageError>>> = vec![None; self.engine.pipeline.stages.len()];
         for level in self.levels() {
             let found: Vec<_> = {
@@ -73,6 +85,22 @@ impl<'a> Decider<'a> {
         decided
     }
 
+    /// Looks at every file that is read once, however many stages read it, and side by side.
+    fn hash_files(&self) -> HashMap<File<'a>, Result<Digest, StageError>> {
+        let stages = self.engine.selected.iter().flat_map(|&stage| &self.engine.pipeline.stages[stage].inputs);
+        let files: HashSet<File<'a>> = stages
+            .filter_map(|input| match &input.source {
+                Source::Path(path) => Some((path.as_path(), input.part)),
+                Source::Stage { .. } => None,
+            })
+            .collect();
+        files.into_par_iter().map(|file| (file, self.hash(file))).collect()
+    }
+
+    fn hash(&self, (path, part): File<'_>) -> Result<Digest, StageError> {
+        self.engine.stats.part(&self.engine.pipeline.resolve(path), part).map_err(|error| cache_error(&error))
+    }
+
     /// The selected stages by depth.
     fn levels(&self) -> Vec<Vec<usize>> {
         let mut depth = vec![0; self.engine.pipeline.stages.len()];
@@ -91,19 +119,19 @@ impl<'a> Decider<'a> {
     pub(crate) fn decide<'r>(&self, stage: usize, record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_)) -> Result<Keyed, StageError> {
         let spec = &self.engine.pipeline.stages[stage];
         let inputs = spec.inputs.iter().map(|input| self.digest(input, record)).collect::<Result<Vec<_>, _>>()?;
-        let facets = fingerprint::facets(spec, &inputs, self.keyed_device(spec));
+        let facets = fingerprint::facets(spec, &inputs, self.keyed_device(spec).as_deref());
         let key = fingerprint::fingerprint(&facets);
         let verdict = self.look_up(spec, &key, &facets)?;
         Ok(Keyed { key, facets, inputs, verdict })
     }
 
-    /// The device is part of the key only where results must repeat bit for bit.
-    fn keyed_device<'s>(&self, spec: &'s StageSpec) -> Option<&'s str>
-    where
-        'a: 's,
-    {
-        let heavy = spec.kind.place_of(&spec.values) == Place::Worker;
-        (self.engine.pipeline.strict && heavy).then_some(device(self.engine, spec))
+    /// The device is part of the key only where results must repeat bit for bit; on the CPU that takes the same number of threads.
+    fn keyed_device(&self, spec: &StageSpec) -> Option<String> {
+        if !self.engine.pipeline.strict || spec.kind.place_of(&spec.values) == Place::Here {
+            return None;
+        }
+        let on_gpu = gpu(self.engine, spec).is_some();
+        Some(if on_gpu { "cuda".to_owned() } else { format!("cpu, threads {}", threads(self.engine, spec)) })
     }
 
     fn digest<'r>(
@@ -118,7 +146,8 @@ impl<'a> Decider<'a> {
                 self.engine.store.part(artifact, input.part).map_err(|error| cache_error(&error))?
             }
             Source::Path(path) => {
-                self.engine.stats.part(&self.engine.pipeline.resolve(path), input.part).map_err(|error| cache_error(&error))?
+                let file = (path.as_path(), input.part);
+                self.files.get(&file).cloned().unwrap_or_else(|| self.hash(file))?
             }
         };
         Ok((input.param.clone(), digest))

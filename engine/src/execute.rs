@@ -1,9 +1,11 @@
 //! Running a pipeline: settle what is there, run what is not, as far as the resources allow.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::thread::Scope;
+use std::time::Instant;
 
 use qapipe_cache::{Digest, Record};
 
@@ -13,62 +15,9 @@ use crate::engine::{Engine, EngineError};
 use crate::error::{ErrorClass, StageError};
 use crate::event::{Event, Observer};
 use crate::journal::Journal;
+use crate::outcome::{Outcome, StageOutcome, StageState};
+use crate::pipeline::Source;
 use crate::resources::{Cost, Resources};
-
-/// What came of a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Run id.
-    pub run: String,
-    /// The stages in question, in topological order.
-    pub stages: Vec<StageOutcome>,
-    /// Wall-clock seconds.
-    pub seconds: f64,
-    /// Whether the user stopped it.
-    pub interrupted: bool,
-}
-
-/// What came of one stage.
-#[derive(Clone, Debug)]
-pub struct StageOutcome {
-    /// Stage name.
-    pub stage: String,
-    /// Its fingerprint, where it became known.
-    pub key: Option<Digest>,
-    /// Its result, if there is one.
-    pub record: Option<Arc<Record>>,
-    /// How it got there.
-    pub state: StageState,
-}
-
-/// How a stage ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StageState {
-    /// Its result was there.
-    Cached,
-    /// It ran.
-    Ran,
-    /// It failed.
-    Failed(StageError),
-    /// It could not run.
-    Blocked,
-}
-
-impl Outcome {
-    /// Number of stages that ended so.
-    #[must_use]
-    pub fn count(&self, wanted: impl Fn(&StageState) -> bool) -> usize {
-        self.stages.iter().filter(|stage| wanted(&stage.state)).count()
-    }
-
-    /// The failures.
-    pub fn failures(&self) -> impl Iterator<Item = (&str, &StageError)> {
-        self.stages.iter().filter_map(|stage| match &stage.state {
-            StageState::Failed(error) => Some((stage.stage.as_str(), error)),
-            _ => None,
-        })
-    }
-}
 
 impl Engine {
     /// Brings the selected stages up to date. Stages that fail are in the outcome; what is finished stays finished.
@@ -97,19 +46,7 @@ impl Engine {
     }
 }
 
-impl Outcome {
-    fn last_event(&self) -> Event {
-        Event::RunFinished {
-            ran: self.count(|state| *state == StageState::Ran),
-            cached: self.count(|state| *state == StageState::Cached),
-            failed: self.count(|state| matches!(state, StageState::Failed(_))),
-            blocked: self.count(|state| *state == StageState::Blocked),
-            seconds: self.seconds,
-        }
-    }
-}
-
-/// `20261123-134502-7f3a`: sorts by time, in UTC.
+/// `20261123-134502123-7f3a`: sorts by time, in UTC.
 fn run_id() -> String {
     let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
     let salt = Digest::of_bytes(format!("{} {now:?}", std::process::id()).as_bytes());
@@ -119,6 +56,8 @@ fn run_id() -> String {
 /// Where a stage stands.
 #[derive(Clone, Debug)]
 enum State {
+    /// Not asked for.
+    Outside,
     /// Nothing is decided yet.
     Open,
     /// Its inputs are known and it has to run.
@@ -139,23 +78,38 @@ struct Run<'a> {
     cancel: &'a AtomicBool,
     id: &'a str,
     states: Vec<State>,
+    /// For each stage, how many of those that it reads from have no result yet.
+    missing: Vec<usize>,
+    /// Stages of which the last upstream result has just come.
+    decidable: Vec<usize>,
+    /// Stages that are `Ready`, in the order of the file.
+    ready: BTreeSet<usize>,
     /// After a failure no new stage starts, unless the user asked to keep going.
     stopping: bool,
 }
 
-type Message = (usize, Result<Ran, StageError>, f64);
+type Message = (usize, Result<Ran, StageError>);
 
 impl<'a> Run<'a> {
     fn new(engine: &'a Engine, observer: &'a dyn Observer, cancel: &'a AtomicBool, id: &'a str) -> Self {
-        Self { engine, observer, cancel, id, states: vec![State::Open; engine.pipeline.stages.len()], stopping: false }
+        let count = engine.pipeline.stages.len();
+        let (mut states, mut missing) = (vec![State::Outside; count], vec![0; count]);
+        for &stage in &engine.selected {
+            states[stage] = State::Open;
+            missing[stage] = engine.graph.dependencies(stage).len();
+        }
+        Self { engine, observer, cancel, id, states, missing, decidable: Vec::new(), ready: BTreeSet::new(), stopping: false }
     }
 
     /// Takes everything that is there already.
     fn settle(&mut self) {
         let mut settled = Decider::new(self.engine).settle();
+        let mut placed = self.engine.place_all(&settled);
         for &stage in &self.engine.selected {
-            if let Some(decided) = settled[stage].take() {
-                self.take(stage, decided);
+            match (settled[stage].take(), placed[stage].take()) {
+                (Some(Ok(Keyed { verdict: Verdict::Cached(record), .. })), Some(placed)) => self.cached(stage, record, placed),
+                (Some(decided), _) => self.take(stage, decided),
+                (None, _) => {}
             }
         }
     }
@@ -168,44 +122,36 @@ impl<'a> Run<'a> {
             let mut running = 0;
             loop {
                 self.decide_open();
-                for (stage, keyed) in self.startable(&mut resources) {
-                    self.start(scope, stage, &keyed, &sender);
-                    running += 1;
-                }
-                if running == 0 {
+                running += self.start_ready(scope, &mut resources, &sender);
+                if running > 0 {
+                    let Ok((stage, result)) = receiver.recv() else { break };
+                    running -= 1;
+                    resources.release(stage);
+                    self.finish(stage, result);
+                } else if self.decidable.is_empty() {
                     break;
                 }
-                let Some((stage, result, seconds)) = self.next(&receiver) else { break };
-                running -= 1;
-                resources.release(stage);
-                self.finish(stage, result, seconds);
             }
         });
         self.block_rest();
     }
 
-    fn next(&self, receiver: &mpsc::Receiver<Message>) -> Option<Message> {
-        loop {
-            match receiver.recv_timeout(Duration::from_millis(200)) {
-                Ok(message) => return Some(message),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return None,
+    fn is_stopping(&self) -> bool {
+        self.stopping || self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Decides every open stage whose upstream results have come.
+    fn decide_open(&mut self) {
+        while let Some(stage) = self.decidable.pop() {
+            if matches!(self.states[stage], State::Open) {
+                let decided = self.decide(stage);
+                self.take(stage, decided);
             }
         }
     }
 
-    /// Decides every open stage whose upstream results are there.
-    fn decide_open(&mut self) {
-        for &stage in &self.engine.selected {
-            if !matches!(self.states[stage], State::Open) {
-                continue;
-            }
-            let upstream = self.engine.graph.dependencies(stage);
-            if upstream.iter().all(|&upstream| self.record(upstream).is_some()) {
-                let decided = Decider::new(self.engine).decide(stage, &|upstream| self.record(upstream).map(AsRef::as_ref));
-                self.take(stage, decided);
-            }
-        }
+    fn decide(&self, stage: usize) -> Result<Keyed, StageError> {
+        Decider::new(self.engine).decide(stage, &|upstream| self.record(upstream).map(AsRef::as_ref))
     }
 
     fn record(&self, stage: usize) -> Option<&Arc<Record>> {
@@ -222,9 +168,9 @@ impl<'a> Run<'a> {
     fn take(&mut self, stage: usize, decided: Result<Keyed, StageError>) {
         match decided {
             Err(error) => self.fail(stage, error, None),
-            Ok(Keyed { key, verdict: Verdict::Cached(record), .. }) => {
-                self.observer.event(&Event::Cached { stage: self.name(stage), key: key.to_string() });
-                self.settled(stage, record, false);
+            Ok(Keyed { verdict: Verdict::Cached(record), .. }) => {
+                let placed = self.engine.place(&self.engine.pipeline.stages[stage], &record);
+                self.cached(stage, record, placed);
             }
             Ok(keyed) => {
                 if let Verdict::Run { damage: Some(damage), .. } = &keyed.verdict {
@@ -232,86 +178,108 @@ impl<'a> Run<'a> {
                     let _ = self.engine.store.set_aside(&damage.artifact);
                 }
                 self.states[stage] = State::Ready(Arc::new(keyed));
+                self.ready.insert(stage);
             }
         }
     }
 
-    fn settled(&mut self, stage: usize, record: Arc<Record>, ran: bool) {
-        match self.engine.place(&self.engine.pipeline.stages[stage], &record) {
+    fn cached(&mut self, stage: usize, record: Arc<Record>, placed: Result<Vec<String>, StageError>) {
+        let key = record.fingerprint;
+        self.observer.event(&Event::Cached { stage: self.name(stage), key: key.to_string() });
+        match placed {
             Ok(restored) => {
-                for path in restored.into_iter().filter(|_| !ran) {
-                    self.observer.event(&Event::Restored { stage: self.name(stage), path });
-                }
-                self.states[stage] = State::Done { record, ran };
+                self.restored(stage, restored);
+                self.done(stage, record, false);
             }
-            Err(error) => {
-                let key = record.fingerprint;
-                self.fail(stage, error, Some(key));
+            Err(error) => self.fail(stage, error, Some(key)),
+        }
+    }
+
+    fn restored(&self, stage: usize, paths: Vec<String>) {
+        paths.into_iter().for_each(|path| self.observer.event(&Event::Restored { stage: self.name(stage), path }));
+    }
+
+    fn done(&mut self, stage: usize, record: Arc<Record>, ran: bool) {
+        self.states[stage] = State::Done { record, ran };
+        for next in self.engine.graph.dependents(stage) {
+            self.missing[next] = self.missing[next].saturating_sub(1);
+            if self.missing[next] == 0 && matches!(self.states[next], State::Open) {
+                self.decidable.push(next);
             }
         }
     }
 
-    /// Ready stages, in the order of the pipeline, for which there is room now.
-    fn startable(&self, resources: &mut Resources) -> Vec<(usize, Arc<Keyed>)> {
-        if self.stopping || self.cancel.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
-        let ready = self.engine.selected.iter().filter_map(|&stage| match &self.states[stage] {
-            State::Ready(keyed) => Some((stage, Arc::clone(keyed))),
-            _ => None,
-        });
-        ready
-            .filter_map(|(stage, keyed)| {
-                let cost = Cost::of(self.engine, &self.engine.pipeline.stages[stage]);
-                resources.take(stage, cost).then_some((stage, keyed))
-            })
-            .collect()
-    }
-
-    fn start<'scope>(
-        &mut self,
-        scope: &'scope std::thread::Scope<'scope, '_>,
-        stage: usize,
-        keyed: &Arc<Keyed>,
-        sender: &mpsc::Sender<Message>,
-    ) where
+    /// Starts ready stages for which there is room now; gives how many.
+    fn start_ready<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, resources: &mut Resources, sender: &mpsc::Sender<Message>) -> usize
+    where
         'a: 'scope,
     {
-        self.states[stage] = State::Running(Arc::clone(keyed));
+        let mut started = 0;
+        while let Some(stage) = self.next_with_room(resources) {
+            self.ready.remove(&stage);
+            match self.as_of_now(stage) {
+                Some(keyed) => {
+                    self.start(scope, stage, keyed, sender.clone());
+                    started += 1;
+                }
+                None => resources.release(stage),
+            }
+        }
+        started
+    }
+
+    fn next_with_room(&self, resources: &mut Resources) -> Option<usize> {
+        if self.is_stopping() || resources.are_used_up() {
+            return None;
+        }
+        let spec = |stage: usize| &self.engine.pipeline.stages[stage];
+        self.ready.iter().copied().find(|&stage| resources.take(stage, Cost::of(self.engine, spec(stage))))
+    }
+
+    /// A stage may have waited long for its turn. If files that it reads were edited meanwhile, it is decided anew.
+    fn as_of_now(&mut self, stage: usize) -> Option<Arc<Keyed>> {
+        let State::Ready(keyed) = &self.states[stage] else { return None };
+        let keyed = Arc::clone(keyed);
+        let reads_files = self.engine.pipeline.stages[stage].inputs.iter().any(|input| matches!(input.source, Source::Path(_)));
+        if !reads_files {
+            return Some(keyed);
+        }
+        match self.decide(stage) {
+            Ok(now) if now.key == keyed.key => Some(keyed),
+            decided => {
+                self.take(stage, decided);
+                None
+            }
+        }
+    }
+
+    fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, stage: usize, keyed: Arc<Keyed>, sender: mpsc::Sender<Message>)
+    where
+        'a: 'scope,
+    {
+        self.states[stage] = State::Running(Arc::clone(&keyed));
         let upstream = self.engine.graph.dependencies(stage).into_iter();
         let upstream = upstream.filter_map(|index| Some((index, Arc::clone(self.record(index)?)))).collect();
-        let (keyed, sender) = (Arc::clone(keyed), sender.clone());
         let (engine, observer, cancel, run) = (self.engine, self.observer, self.cancel, self.id);
         scope.spawn(move || {
-            let spec = &engine.pipeline.stages[stage];
-            let because = match &keyed.verdict {
-                Verdict::Run { reason, .. } => reason.to_string(),
-                Verdict::Cached(_) => String::new(),
-            };
-            let forced = engine.options.force.contains(&spec.name);
-            let started = Instant::now();
-            let result = Attempt { engine, observer, cancel, run, spec, keyed: &keyed, upstream, because, forced }.execute();
+            let attempt = Attempt { engine, observer, cancel, run, spec: &engine.pipeline.stages[stage], keyed: &keyed, upstream };
             // The run has ended if nobody listens.
-            let _ = sender.send((stage, result, started.elapsed().as_secs_f64()));
+            let _ = sender.send((stage, attempt.execute()));
         });
     }
 
-    fn finish(&mut self, stage: usize, result: Result<Ran, StageError>, seconds: f64) {
+    fn finish(&mut self, stage: usize, result: Result<Ran, StageError>) {
         match result {
-            Ok(Ran::Elsewhere(record)) => {
-                self.observer.event(&Event::Cached { stage: self.name(stage), key: record.fingerprint.to_string() });
-                self.settled(stage, Arc::new(record), false);
-            }
-            Ok(Ran::Fresh(record)) => {
-                let unchanged = self.engine.last_record(&self.name(stage)).is_some_and(|last| last.outputs == record.outputs);
+            Ok(Ran { record, fresh: None, placed }) => self.cached(stage, record, Ok(placed)),
+            Ok(Ran { record, fresh: Some(fresh), .. }) => {
                 self.observer.event(&Event::Finished {
                     stage: self.name(stage),
                     key: record.fingerprint.to_string(),
                     outputs: record.outputs.clone(),
-                    seconds,
-                    unchanged,
+                    seconds: fresh.seconds,
+                    unchanged: fresh.unchanged,
                 });
-                self.settled(stage, Arc::new(record), true);
+                self.done(stage, record, true);
             }
             Err(error) => {
                 let key = match &self.states[stage] {

@@ -29,15 +29,6 @@ impl<'a> Journal<'a> {
         let events = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(EVENTS))).ok().map(BufWriter::new);
         Self { folder, next, files: Mutex::new(Files { events, ..Files::default() }) }
     }
-
-    fn write(&self, event: &Event) {
-        let mut files = self.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match event {
-            Event::Progress { .. } => {}
-            Event::Log { stage, line } => files.log(&self.folder, stage, line),
-            event => files.event(event),
-        }
-    }
 }
 
 impl Files {
@@ -67,8 +58,14 @@ impl Files {
 }
 
 impl Observer for Journal<'_> {
+    /// The lock is held until whoever comes next has heard it too: one event at a time.
     fn event(&self, event: &Event) {
-        self.write(event);
+        let mut files = self.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match event {
+            Event::Progress { .. } => {}
+            Event::Log { stage, line } => files.log(&self.folder, stage, line),
+            event => files.event(event),
+        }
         self.next.event(event);
     }
 }

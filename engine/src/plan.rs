@@ -2,7 +2,7 @@
 
 use qapipe_cache::Digest;
 
-use crate::decide::{Keyed, Verdict};
+use crate::decide::{Keyed, Settled, Verdict};
 use crate::engine::{Engine, EngineError};
 use crate::kind::Place;
 use crate::reason::Reason;
@@ -58,16 +58,13 @@ impl Engine {
     /// When an input or the store cannot be read.
     pub fn plan(&self) -> Result<Plan, EngineError> {
         let settled = self.decider().settle();
-        let mut stages = Vec::with_capacity(self.selected.len());
-        for &stage in &self.selected {
-            stages.push(self.planned(stage, &settled)?);
-        }
+        let stages = self.selected.iter().map(|&stage| self.planned(stage, &settled)).collect::<Result<_, _>>()?;
         // A read-only store still plans; it only reads more the next time.
         let _ = self.stats.save();
         Ok(Plan { stages })
     }
 
-    fn planned(&self, stage: usize, settled: &[Option<Result<Keyed, crate::error::StageError>>]) -> Result<Planned, EngineError> {
+    pub(crate) fn planned(&self, stage: usize, settled: &Settled) -> Result<Planned, EngineError> {
         let spec = &self.pipeline.stages[stage];
         let (key, decision) = match &settled[stage] {
             Some(Ok(Keyed { key, verdict: Verdict::Cached(_), .. })) => (Some(*key), Decision::Cached),
@@ -79,7 +76,7 @@ impl Engine {
         Ok(Planned { stage: spec.name.clone(), key, decision, expected_seconds, place: spec.kind.place_of(&spec.values) })
     }
 
-    fn unknown_before(&self, stage: usize, settled: &[Option<Result<Keyed, crate::error::StageError>>]) -> Vec<String> {
+    fn unknown_before(&self, stage: usize, settled: &Settled) -> Vec<String> {
         let known = |upstream: &usize| matches!(&settled[*upstream], Some(Ok(Keyed { verdict: Verdict::Cached(_), .. })));
         let upstream = self.graph.dependencies(stage).into_iter().filter(|upstream| !known(upstream));
         upstream.map(|upstream| self.pipeline.stages[upstream].name.clone()).collect()

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::fingerprint::Facets;
 use crate::pipeline::{Source, StageSpec};
 
@@ -91,13 +93,53 @@ impl fmt::Display for Change {
                 _ => write!(f, "{} changed", self.facet),
             };
         }
-        let text = |value: &Option<String>| value.as_deref().map_or_else(|| "default".to_owned(), short);
-        write!(f, "{} {} -> {}", self.facet, text(&self.before), text(&self.now))
+        let Difference { place, before, now } = Difference::of(self.before.as_deref(), self.now.as_deref());
+        write!(f, "{}{place} {before} -> {now}", self.facet)
     }
 }
 
-/// Long values are cut, in whole characters.
-fn short(value: &str) -> String {
+/// Two values as short texts in which the difference can be seen.
+struct Difference {
+    /// Where in a list the values differ: `[2]`.
+    place: String,
+    before: String,
+    now: String,
+}
+
+impl Difference {
+    fn of(before: Option<&str>, now: Option<&str>) -> Self {
+        let (Some(before), Some(now)) = (before, now) else {
+            let text = |value: Option<&str>| value.map_or_else(|| "default".to_owned(), |value| cut(value, 0));
+            return Self { place: String::new(), before: text(before), now: text(now) };
+        };
+        if let Some((index, before, now)) = only_element(before, now) {
+            let inner = Self::of(Some(&before), Some(&now));
+            return Self { place: format!("[{index}]{}", inner.place), ..inner };
+        }
+        let same = before.chars().zip(now.chars()).take_while(|(a, b)| a == b).count();
+        Self { place: String::new(), before: cut(before, same), now: cut(now, same) }
+    }
+}
+
+/// Where two lists of one length differ in a single element: its index and the two.
+fn only_element(before: &str, now: &str) -> Option<(usize, String, String)> {
+    let list = |text: &str| serde_json::from_str::<Vec<Value>>(text).ok();
+    let (before, now) = (list(before)?, list(now)?);
+    let mut differing = before.iter().zip(&now).enumerate().filter(|(_, (a, b))| a != b);
+    let (index, (a, b)) = differing.next()?;
+    (before.len() == now.len() && differing.next().is_none()).then(|| (index, a.to_string(), b.to_string()))
+}
+
+/// Cuts a long value, in whole characters, to what stands around the first difference.
+fn cut(value: &str, same: usize) -> String {
     const MOST: usize = 40;
-    if value.chars().count() <= MOST { value.to_owned() } else { value.chars().take(MOST - 1).chain(['…']).collect() }
+    const BEFORE: usize = 8;
+    let length = value.chars().count();
+    if length <= MOST {
+        return value.to_owned();
+    }
+    let skipped = if same < MOST / 2 { 0 } else { same - BEFORE };
+    let text: String = value.chars().skip(skipped).take(MOST).collect();
+    let (head, tail) = (if skipped > 0 { "…" } else { "" }, if skipped + MOST < length { "…" } else { "" });
+    format!("{head}{text}{tail}")
 }

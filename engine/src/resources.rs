@@ -16,23 +16,34 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// A stage on the CPU that uses libtorch takes all threads: how many it gets must not depend on what else runs, since sums depend on it.
-    /// On a GPU it takes one thread and the GPU.
+    /// A stage on the CPU that uses libtorch takes all threads, unless it was given a number: how many it gets must not depend on
+    /// what else runs, since sums depend on it. On a GPU it takes one thread and the GPU.
     pub(crate) fn of(engine: &Engine, spec: &StageSpec) -> Self {
         if spec.kind.place_of(&spec.values) == Place::Here {
-            return Self { threads: 1, gpu: None };
+            return Self { threads: threads(engine, spec), gpu: None };
         }
-        match device(engine, spec) {
-            "cpu" => Self { threads: usize::MAX, gpu: None },
-            "auto" if !gpu_is_there() => Self { threads: usize::MAX, gpu: None },
-            "auto" | "cuda" => Self { threads: 1, gpu: Some("cuda:0".into()) },
-            named => Self { threads: 1, gpu: Some(named.into()) },
+        match gpu(engine, spec) {
+            Some(gpu) => Self { threads: 1, gpu: Some(gpu) },
+            None => Self { threads: threads(engine, spec), gpu: None },
         }
     }
 }
 
-fn gpu_is_there() -> bool {
-    Path::new("/dev/nvidia0").exists()
+/// How many threads a stage may use.
+pub(crate) fn threads(engine: &Engine, spec: &StageSpec) -> usize {
+    let given = spec.values.get("hints.threads").and_then(serde_json::Value::as_u64).and_then(|threads| usize::try_from(threads).ok());
+    let usual = if spec.kind.place_of(&spec.values) == Place::Worker { engine.options.jobs } else { 1 };
+    given.unwrap_or(usual).max(1)
+}
+
+/// The GPU that a stage runs on, if it does.
+pub(crate) fn gpu(engine: &Engine, spec: &StageSpec) -> Option<String> {
+    match device(engine, spec) {
+        "cpu" => None,
+        "auto" if !Path::new("/dev/nvidia0").exists() => None,
+        "auto" | "cuda" => Some("cuda:0".into()),
+        named => Some(named.into()),
+    }
 }
 
 /// The threads and GPUs that are left.
@@ -56,6 +67,11 @@ impl Resources {
             self.held.insert(stage, cost);
         }
         threads && gpu
+    }
+
+    /// Whether no stage at all could start now.
+    pub(crate) fn are_used_up(&self) -> bool {
+        self.held.values().map(|cost| cost.threads.min(self.threads)).sum::<usize>() >= self.threads
     }
 
     pub(crate) fn release(&mut self, stage: usize) {

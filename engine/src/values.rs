@@ -10,12 +10,15 @@ use serde_json::{Map, Value};
 pub struct Values(pub Map<String, Value>);
 
 impl Values {
-    /// The value at a dotted path (`train.lr`), if there is one.
+    /// The value at a dotted path (`train.lr`, `files.0`), if there is one.
     pub fn get(&self, path: &str) -> Option<&Value> {
         let mut parts = path.split('.');
         let mut value = self.0.get(parts.next()?)?;
         for part in parts {
-            value = value.as_object()?.get(part)?;
+            value = match value {
+                Value::Array(list) => list.get(part.parse::<usize>().ok()?)?,
+                other => other.as_object()?.get(part)?,
+            };
         }
         Some(value)
     }

@@ -1,12 +1,14 @@
 //! Why a stage would run: down to what the user changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use crate::decide::{Keyed, Verdict};
+use qapipe_cache::{Digest, Record};
+
+use crate::decide::{Keyed, Settled};
 use crate::engine::{Engine, EngineError};
-use crate::error::StageError;
+use crate::pipeline::{InputSpec, Source, StageSpec};
 use crate::plan::Decision;
-use crate::reason::{Change, Reason};
+use crate::reason::{self, Change, Reason};
 
 /// Why a stage would run, followed upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +24,8 @@ pub struct WhyStep {
     pub stage: String,
     /// What a run would do with it.
     pub decision: Decision,
-    /// What differs from its last result; empty where it is cached, new, or not known yet.
+    /// What differs from its last result; empty where it is new or not known yet. Of a stage upstream that is cached: what differs
+    /// from the result that the stage after it read last.
     pub changes: Vec<Change>,
     /// Line of the stage in the pipeline file, from 1.
     pub line: usize,
@@ -36,30 +39,50 @@ impl Engine {
     pub fn why(&self, stage: &str) -> Result<Why, EngineError> {
         let _exists = self.graph.subset(&[stage.to_owned()])?;
         let Some(index) = self.pipeline.index(stage) else { return Ok(Why { steps: Vec::new() }) };
-        let plan = self.plan()?;
         let settled = self.decider().settle();
         let mut steps = Vec::new();
-        let (mut queue, mut seen) = (vec![index], BTreeSet::new());
-        while let Some(index) = queue.pop() {
-            let name = &self.pipeline.stages[index].name;
-            let Some(planned) = plan.stages.iter().find(|planned| planned.stage == *name) else { continue };
-            let cached = planned.decision == Decision::Cached;
-            if !seen.insert(index) || (cached && !steps.is_empty()) {
-                continue;
+        let (mut queue, mut seen) = (VecDeque::from([(index, None)]), BTreeSet::new());
+        while let Some((index, read)) = queue.pop_front() {
+            let step = self.step(index, read, &settled)?;
+            let matters = steps.is_empty() || step.decision != Decision::Cached || !step.changes.is_empty();
+            if matters && seen.insert(index) {
+                queue.extend(self.upstream(index, &step));
+                steps.push(step);
             }
-            steps.push(self.step(index, planned.decision.clone(), &settled));
-            queue.extend(self.graph.dependencies(index).into_iter().rev());
         }
         Ok(Why { steps })
     }
 
-    fn step(&self, index: usize, decision: Decision, settled: &[Option<Result<Keyed, StageError>>]) -> WhyStep {
+    /// The stages that a stage reads from, each with the digest of what it read of it last, if that is known to differ now.
+    fn upstream(&self, index: usize, step: &WhyStep) -> Vec<(usize, Option<Digest>)> {
+        let inputs = self.pipeline.stages[index].inputs.iter().filter_map(|input| match &input.source {
+            Source::Stage { index, .. } => Some((*index, input)),
+            Source::Path(_) => None,
+        });
+        let read = |input: &InputSpec| {
+            let change = step.changes.iter().find(|change| change.facet.strip_prefix("input.") == Some(&input.param))?;
+            change.before.as_ref()?.parse().ok()
+        };
+        inputs.map(|(upstream, input)| (upstream, read(input))).collect()
+    }
+
+    fn step(&self, index: usize, read: Option<Digest>, settled: &Settled) -> Result<WhyStep, EngineError> {
         let spec = &self.pipeline.stages[index];
-        let changes = match &settled[index] {
-            Some(Ok(Keyed { verdict: Verdict::Run { reason: Reason::Changed(changes), .. }, .. })) => changes.clone(),
+        let decision = self.planned(index, settled)?.decision;
+        let changes = match (&decision, &settled[index], read) {
+            (Decision::Run(Reason::Changed(changes)), ..) => changes.clone(),
+            (Decision::Cached, Some(Ok(keyed)), Some(read)) => self.changes_since(spec, &read, keyed),
             _ => Vec::new(),
         };
         let line = self.pipeline.diagnostic(&spec.span, "").position().0;
-        WhyStep { stage: spec.name.clone(), decision, changes, line }
+        Ok(WhyStep { stage: spec.name.clone(), decision, changes, line })
+    }
+
+    /// The stage has run since, in another run: what makes its result differ from the one with this output.
+    fn changes_since(&self, spec: &StageSpec, read: &Digest, now: &Keyed) -> Vec<Change> {
+        let mine = |record: &Record| record.stage == spec.name && record.pipeline == self.pipeline.name;
+        let gave = |record: &Record| record.outputs.values().any(|output| output.digest == *read);
+        let then = self.store.records().find(|record| mine(record) && gave(record));
+        then.map(|record| reason::changes(&record.facets, &now.facets, spec)).unwrap_or_default()
     }
 }

@@ -62,9 +62,9 @@ pub(crate) fn run(worker: Option<&Path>, cx: &StageCx<'_>) -> Result<(), StageEr
     })?;
     let mut command = Command::new(worker);
     command.arg("serve").stdin(Stdio::piped()).current_dir(&cx.request.folder);
-    let mut child = child::grouped(&mut command)
-        .spawn()
-        .map_err(|error| StageError::environment(format!("cannot start {}: {error}", worker.display())))?;
+    let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
+    let mut child =
+        group.spawn(&mut command).map_err(|error| StageError::environment(format!("cannot start {}: {error}", worker.display())))?;
     let (out, err, input) = (child.stdout.take(), child.stderr.take(), child.stdin.take());
     let (last, tail) = (Mutex::new(None), Tail::default());
     let input = Mutex::new(send(input, cx.request)?);
@@ -78,8 +78,8 @@ pub(crate) fn run(worker: Option<&Path>, cx: &StageCx<'_>) -> Result<(), StageEr
                 });
             })
         });
-        let status = child::wait(&mut child, cx.cancel, |_| ask(&input));
-        child::signal(&child, rustix::process::Signal::KILL);
+        let status = child::wait(&mut child, &group, cx.cancel, || ask(&input));
+        drop(group);
         status
     });
     let status = status.map_err(|error| StageError::environment(format!("cannot wait for the worker: {error}")))?;

@@ -61,7 +61,7 @@ fn an_edited_parameter_reruns_its_stage_and_what_follows() {
     project.edit("rate = 1", "rate = 22");
     let run = project.run();
     assert_eq!(run.ran(), ["score", "train"]);
-    assert!(run.events.iter().any(|event| event.starts_with("started train: params.run ")), "{:?}", run.events);
+    assert!(run.events.iter().any(|event| event.starts_with("started train: params.run[2] ")), "{:?}", run.events);
     assert!(run.has("started score: input.inputs.model changed (@train)"), "{:?}", run.events);
 }
 

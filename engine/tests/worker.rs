@@ -30,6 +30,9 @@ impl StageKind for Heavy {
     fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
         vec![OutputSpec::new("y", ArtifactType::FILE)]
     }
+    fn seeded(&self) -> bool {
+        true
+    }
     fn place(&self) -> Place {
         Place::Worker
     }
@@ -43,12 +46,21 @@ const KINDS: &[&dyn StageKind] = &[&Heavy];
 /// Takes the path of output `y` out of the request, as any JSON reader would.
 const READ: &str = "read -r request; y=$(printf '%s' \"$request\" | sed 's/.*\"outputs\":{\"y\":\"\\([^\"]*\\)\".*/\\1/')\n";
 
-fn run(script: &str) -> (Project, Run) {
+fn project(script: &str) -> Project {
     let project = Project::new(Kinds::new(KINDS), "[stages.h]\nkind = \"heavy\"\n");
     project.write("worker", &format!("#!/bin/sh\n{READ}{script}"));
     let worker: PathBuf = project.path("worker");
     std::fs::set_permissions(&worker, PermissionsExt::from_mode(0o755)).unwrap();
-    let run = project.run_with(Options { worker: Some(worker), ..Options::default() });
+    project
+}
+
+fn options(project: &Project) -> Options {
+    Options { worker: Some(project.path("worker")), ..Options::default() }
+}
+
+fn run(script: &str) -> (Project, Run) {
+    let project = project(script);
+    let run = project.run_with(options(&project));
     (project, run)
 }
 
@@ -82,4 +94,49 @@ fn no_worker_is_the_machines_lack() {
     let project = Project::new(Kinds::new(KINDS), "[stages.h]\nkind = \"heavy\"\n");
     let run = project.run();
     assert_eq!(run.outcome.failures().next().unwrap().1.class, ErrorClass::Environment);
+}
+
+#[test]
+fn a_worker_that_says_nothing_at_its_end_has_died() {
+    let (_project, run) = run("echo 5 > \"$y\"; exit 0");
+    let (_, error) = run.outcome.failures().next().unwrap();
+    assert!(error.message.starts_with("the worker died: exit code 0"), "{error}");
+    assert!(error.help.is_some());
+}
+
+#[test]
+fn what_a_worker_prints_is_in_the_log() {
+    let (project, _run) = run("echo 'not json'; echo '{\"say\":\"log\",\"line\":\"hello\"}'; echo 5 > \"$y\"; echo '{\"say\":\"done\"}'");
+    let path = qapipe_engine::log(&project.path(".qapipe"), "h", None).unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "not json\nhello\n");
+}
+
+#[test]
+fn an_interrupt_is_a_line_to_the_worker() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let project = project("touch started; read -r line; [ \"$line\" = cancel ] && touch cancelled; exit 1");
+    let cancel = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let engine = project.engine(options(&project));
+        let cancel = &cancel;
+        let run = scope.spawn(move || engine.run(&(), cancel).unwrap());
+        project::wait_for(&project.path("started"));
+        cancel.store(true, Ordering::Relaxed);
+        let outcome = run.join().unwrap();
+        assert_eq!(outcome.failures().next().unwrap().1.class, ErrorClass::Interrupted);
+    });
+    assert!(project.path("cancelled").exists());
+    assert_eq!(project.store().usage().records, 0);
+}
+
+#[test]
+fn on_the_cpu_it_is_alone_unless_it_was_given_threads() {
+    let both = |hints: &str| {
+        let project = project("echo x >> in; sleep 0.6; wc -l < in >> most; sed -i 1d in; echo 5 > \"$y\"; echo '{\"say\":\"done\"}'");
+        project
+            .write("pipeline.toml", &format!("[stages.a]\nkind = \"heavy\"\n{hints}\n[stages.b]\nkind = \"heavy\"\nseed = 1\n{hints}\n"));
+        project.run_with(Options { jobs: 2, device: "cpu".into(), ..options(&project) });
+        project.read("most").split_whitespace().map(|count| count.parse::<u32>().unwrap()).max().unwrap()
+    };
+    assert_eq!((both(""), both("hints = { threads = 1 }")), (1, 2));
 }

@@ -102,11 +102,21 @@ impl Run {
 
 /// Waits until a file appears.
 pub fn wait_for(path: &Path) {
-    for _ in 0..2000 {
-        if path.exists() {
+    wait_until(|| path.exists(), &format!("{} never appeared", path.display()));
+}
+
+/// Waits until something holds, for 20 seconds at most.
+pub fn wait_until(holds: impl Fn() -> bool, otherwise: &str) {
+    for _ in 0..4000 {
+        if holds() {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    panic!("{} never appeared", path.display());
+    panic!("{otherwise}");
+}
+
+/// Whether a process still runs; one that has ended but was not waited for does not.
+pub fn is_alive(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z"))
 }

@@ -1,0 +1,128 @@
+//! The `command` kind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, dead_code)]
+
+#[path = "common/project.rs"]
+mod project;
+
+use project::Project;
+use qapipe_engine::{Command, ErrorClass, Kinds, Pipeline, StageError, StageKind, log};
+
+const KINDS: &[&dyn StageKind] = &[&Command];
+
+fn project(stages: &str) -> Project {
+    Project::new(Kinds::new(KINDS), stages)
+}
+
+/// One stage `a`; `rest` are lines of its table.
+fn one(run: &str, rest: &str) -> Project {
+    project(&format!("[stages.a]\nkind = \"command\"\nrun = {run}\n{rest}\n"))
+}
+
+fn failure(project: &Project) -> StageError {
+    project.run().outcome.failures().next().expect("a failure").1.clone()
+}
+
+fn output(project: &Project, name: &str) -> String {
+    let run = project.run();
+    let record = run.outcome.stages[0].record.clone().unwrap_or_else(|| panic!("{:?}", run.events));
+    std::fs::read_to_string(project.store().path(&record.outputs[name])).unwrap()
+}
+
+#[test]
+fn a_path_is_what_the_user_wrote() {
+    let project = one(
+        "[\"sh\", \"-c\", \"echo {in.code} {in.deep} > {out.y}\"]",
+        "inputs = { code = \"step.sh\", deep = \"in/../in/x\" }\noutputs = [\"y\"]",
+    );
+    project.write("step.sh", "");
+    project.write("in/x", "");
+    assert_eq!(output(&project, "y"), "step.sh in/../in/x\n");
+}
+
+#[test]
+fn it_runs_in_the_folder_with_nothing_to_read_and_the_given_environment() {
+    let project =
+        one("[\"sh\", \"-c\", \"pwd > {out.y}; cat >> {out.y}; echo $WORD >> {out.y}\"]", "env = { WORD = \"hello\" }\noutputs = [\"y\"]");
+    let folder = project.folder.path().canonicalize().unwrap();
+    assert_eq!(output(&project, "y"), format!("{}\nhello\n", folder.display()));
+}
+
+#[test]
+fn other_braces_stay() {
+    let project = one("[\"sh\", \"-c\", 'echo \"{a: 1} {} {in} {\" > {out.y}']", "outputs = [\"y\"]");
+    assert_eq!(output(&project, "y"), "{a: 1} {} {in} {\n");
+}
+
+#[test]
+fn a_name_that_stands_for_nothing_is_found_at_once() {
+    let told = |run: &str, rest: &str| {
+        let text = format!("[stages.a]\nkind = \"command\"\nrun = {run}\n{rest}\n");
+        Pipeline::parse(&text, "p.toml".as_ref(), &Kinds::new(KINDS), &[]).unwrap_err().to_string()
+    };
+    let unknown = told("[\"cp\", \"{in.x}\", \"{out.y}\"]", "inputs = { z = \"in.txt\" }\noutputs = [\"y\"]");
+    assert!(unknown.contains("`{in.x}` names no input") && unknown.contains("inputs: z"), "{unknown}");
+    let unknown = told("[\"cp\", \"{out.z}\"]", "outputs = [\"y\"]");
+    assert!(unknown.contains("`{out.z}` names no output") && unknown.contains("outputs: y"), "{unknown}");
+    assert!(told("[]", "outputs = [\"y\"]").contains("there is no program to run"));
+    assert!(told("[\"true\"]", "outputs = []").contains("at least one output"));
+}
+
+#[test]
+fn it_writes_several_outputs_files_and_folders() {
+    let project = one(
+        "[\"sh\", \"-c\", \"mkdir -p {out.d}/in; echo 1 > {out.d}/in/f; echo 2 > {out.f}\"]",
+        "outputs = { d = \"out/d\", f = \"out/f\" }",
+    );
+    project.run();
+    assert_eq!((project.read("out/d/in/f"), project.read("out/f")), ("1\n".into(), "2\n".into()));
+    std::fs::remove_dir_all(project.path("out")).unwrap();
+    let run = project.run();
+    assert_eq!(run.events, ["cached a", "restored a: out/d", "restored a: out/f"]);
+    project.write("out/d/in/more", "a file too many");
+    assert_eq!(project.run().events, ["cached a", "restored a: out/d"]);
+    assert!(!project.path("out/d/in/more").exists());
+}
+
+#[test]
+fn a_failure_names_the_code_or_the_signal_and_the_last_lines() {
+    let coded =
+        failure(&one("[\"sh\", \"-c\", \"for n in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $n; done; exit 7\"]", "outputs = [\"y\"]"));
+    assert!(coded.message.starts_with("`sh` failed: exit code 7\n  | line 3\n"), "{coded}");
+    assert!(coded.message.ends_with("\n  | line 12"), "{coded}");
+    assert_eq!(coded.class, ErrorClass::Failed);
+    let killed = failure(&one("[\"sh\", \"-c\", \"kill -SEGV $$\"]", "outputs = [\"y\"]"));
+    assert_eq!(killed.message, "`sh` failed: killed by signal 11 (segmentation fault)");
+}
+
+#[test]
+fn an_output_that_is_a_link_is_refused() {
+    let linked = failure(&one("[\"ln\", \"-s\", \"/etc/hostname\", \"{out.y}\"]", "outputs = [\"y\"]"));
+    assert!(linked.message.contains("symbolic link"), "{linked}");
+}
+
+#[test]
+fn both_streams_are_in_the_log_and_a_progress_bar_too() {
+    let project = one("[\"sh\", \"-c\", \"printf '10%%\\\\r20%%\\\\n'; echo err >&2; echo 1 > {out.y}\"]", "outputs = [\"y\"]");
+    project.run();
+    let text = std::fs::read_to_string(log(&project.path(".qapipe"), "a", None).unwrap()).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["10%", "20%", "err"]);
+}
+
+#[test]
+fn what_it_leaves_running_ends_with_it() {
+    let project = one("[\"sh\", \"-c\", \"sleep 60 & echo $! > child; echo 1 > {out.y}\"]", "outputs = [\"y\"]");
+    let started = std::time::Instant::now();
+    assert_eq!(project.run().ran(), ["a"]);
+    assert!(started.elapsed().as_secs() < 20, "the run waited for the background process");
+    assert!(!project::is_alive(&project.read("child")));
+}
+
+#[test]
+fn a_failed_program_leaves_no_scratch_and_no_placed_output() {
+    let project = one("[\"sh\", \"-c\", \"echo partial > {out.y}; exit 1\"]", "outputs = { y = \"out/y\" }");
+    failure(&project);
+    assert!(!project.path("out/y").exists());
+    assert_eq!((project.store().usage().scratch_bytes, project.store().usage().records), (0, 0));
+}

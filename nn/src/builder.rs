@@ -1,0 +1,151 @@
+//! Making a model's parameters: from weights by name, or at random.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{NnError, Result};
+use crate::forward::mix;
+use crate::parameters::{Parameter, Parameters, Part, Placement};
+use crate::shim;
+use crate::weights::Weights;
+
+/// What became of the names when weights met a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Tensors of the model that the file does not have, and that were initialised at random.
+    pub initialised: Vec<String>,
+    /// Tensors of the file that the model has no place for.
+    pub unused: Vec<String>,
+}
+
+/// How a parameter begins where there are no weights for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Init {
+    /// Normally distributed around zero.
+    Normal(f64),
+    /// All zero.
+    Zeros,
+    /// All one.
+    Ones,
+}
+
+/// A parameter that a layer asks for. Several names stand for tensors stacked along the first dimension, equally high.
+pub(crate) struct Wanted<'a> {
+    pub(crate) names: &'a [String],
+    pub(crate) shape: &'a [i64],
+    pub(crate) init: Init,
+    /// Whether weight decay applies to it.
+    pub(crate) decay: bool,
+}
+
+/// Makes parameters, one after the other, and remembers them.
+pub(crate) struct Builder<'a> {
+    weights: Option<&'a Weights>,
+    seed: u64,
+    parameters: Vec<Parameter>,
+    missing: Vec<String>,
+    misshapen: Vec<String>,
+    used: BTreeSet<String>,
+    /// Beginnings of names that a file may lack.
+    optional: &'a [&'a str],
+    /// A beginning of names that a file may leave out.
+    prefix: &'a str,
+}
+
+impl<'a> Builder<'a> {
+    /// Parameters from weights. Names may lack `prefix`; tensors whose name begins with one of `optional` may be missing and then begin
+    /// as drawn by `seed`.
+    pub(crate) fn from_weights(weights: &'a Weights, prefix: &'a str, optional: &'a [&'a str], seed: u64) -> Self {
+        Self { weights: Some(weights), prefix, optional, ..Self::random(seed) }
+    }
+
+    /// Parameters at random.
+    pub(crate) fn random(seed: u64) -> Self {
+        let (parameters, missing, misshapen, used) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
+        Self { weights: None, seed, parameters, missing, misshapen, used, optional: &[], prefix: "" }
+    }
+
+    /// A parameter: a leaf whose values [`Builder::finish`] may move to another place and kind.
+    pub(crate) fn tensor(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+        let height = wanted.shape[0] / crate::packed::signed(wanted.names.len().max(1));
+        let mut shape = wanted.shape.to_vec();
+        shape[0] = height;
+        let parts = wanted.names.iter().map(|name| self.part(name, &shape, wanted.init)).collect::<Result<Vec<_>>>()?;
+        let tensor = if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::f_cat(&parts, 0)? };
+        let parts = wanted.names.iter().map(|name| Part { name: name.clone(), height }).collect();
+        self.parameters.push(Parameter::new(parts, wanted.shape.to_vec(), wanted.decay, tensor.shallow_clone()));
+        Ok(tensor)
+    }
+
+    /// One named tensor.
+    fn part(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        let Some(weights) = self.weights else { return self.drawn(name, shape, init) };
+        let bare = name.strip_prefix(self.prefix).unwrap_or(name);
+        let Some(found) = [name, bare].into_iter().find(|name| weights.contains(name)) else {
+            self.missing.push(name.to_owned());
+            return self.drawn(name, shape, init);
+        };
+        self.used.insert(found.to_owned());
+        let stored = weights.shape(found).unwrap_or_default();
+        if stored != shape {
+            self.misshapen.push(format!("{found} is {stored:?} and should be {shape:?}"));
+            return Ok(Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?);
+        }
+        weights.floats(found)
+    }
+
+    /// A tensor at random: what it is depends on the seed and its name alone, not on what was drawn before.
+    fn drawn(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        let options = (Kind::Float, Device::Cpu);
+        match init {
+            Init::Zeros => Ok(Tensor::f_zeros(shape, options)?),
+            Init::Ones => Ok(Tensor::f_ones(shape, options)?),
+            Init::Normal(deviation) => {
+                shim::seed(Device::Cpu, mix(self.seed, hash(name)))?;
+                Ok(Tensor::f_zeros(shape, options)?.f_normal_(0.0, deviation)?)
+            }
+        }
+    }
+
+    /// All parameters, where and as they are to be used, and what became of the names. `ignored` are beginnings of names that a file may
+    /// have besides.
+    pub(crate) fn finish(self, placement: &Placement, ignored: &[&str]) -> Result<(Parameters, LoadReport)> {
+        let report = self.report(ignored)?;
+        Ok((Parameters::new(self.parameters, placement)?, report))
+    }
+
+    fn report(&self, ignored: &[&str]) -> Result<LoadReport> {
+        let Some(weights) = self.weights else { return Ok(LoadReport::default()) };
+        let optional = |name: &&String| self.optional.iter().any(|start| name.starts_with(start));
+        let missing: Vec<&String> = self.missing.iter().filter(|name| !optional(name)).collect();
+        let mut wrong: BTreeMap<&str, String> = BTreeMap::new();
+        if !missing.is_empty() {
+            wrong.insert("missing", listed(&missing));
+        }
+        if !self.misshapen.is_empty() {
+            wrong.insert("of another shape", listed(&self.misshapen));
+        }
+        if !wrong.is_empty() {
+            let text: Vec<String> = wrong.iter().map(|(what, names)| format!("{what}: {names}")).collect();
+            return Err(NnError::Fit(format!("{} ({})", text.join("; "), weights.path().display())));
+        }
+        let bare = |name: &str| name.strip_prefix(self.prefix).unwrap_or(name).to_owned();
+        let known = |name: &&str| self.used.contains(*name) || ignored.iter().any(|start| bare(name).starts_with(start));
+        let unused = weights.names().filter(|name| !known(name)).map(str::to_owned).collect();
+        Ok(LoadReport { initialised: self.missing.clone(), unused })
+    }
+}
+
+/// The first few of some names, and how many more there are.
+fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();
+    let rest = names.len().saturating_sub(SHOWN);
+    if rest == 0 { shown.join(", ") } else { format!("{} and {rest} more", shown.join(", ")) }
+}
+
+/// A number for a name (FNV-1a, 64 bits).
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+}

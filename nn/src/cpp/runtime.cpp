@@ -1,0 +1,54 @@
+// The device and the process: memory, waiting, seeds, determinism, pinned memory.
+#include "guard.h"
+
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/core/Generator.h>
+
+#include <mutex>
+
+QAPIPE_API void qapipe_free(char* text) { std::free(text); }
+
+// Seeds the generator of one device: the CPU for a negative index, else the CUDA device.
+QAPIPE_API char* qapipe_seed(int32_t device, uint64_t seed) {
+  return qapipe::guarded([&] {
+    auto place = device < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device));
+    auto generator = at::globalContext().defaultGenerator(place);
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_current_seed(seed);
+  });
+}
+
+QAPIPE_API char* qapipe_synchronize(int32_t device) {
+  return qapipe::guarded([&] { at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device)); });
+}
+
+QAPIPE_API char* qapipe_deterministic(bool on) {
+  return qapipe::guarded([&] { at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/true); });
+}
+
+// Bytes handed out by the caching allocator now, at the peak, held from the device at the peak, and the device's total.
+QAPIPE_API char* qapipe_memory(int32_t device, int64_t* allocated, int64_t* peak, int64_t* reserved, int64_t* total) {
+  return qapipe::guarded([&] {
+    auto index = static_cast<c10::DeviceIndex>(device);
+    at::globalContext().lazyInitDevice(at::kCUDA);
+    auto stats = at::accelerator::getDeviceStats(index);
+    auto aggregate = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *allocated = stats.allocated_bytes[aggregate].current;
+    *peak = stats.allocated_bytes[aggregate].peak;
+    *reserved = stats.reserved_bytes[aggregate].peak;
+    *total = static_cast<int64_t>(at::accelerator::getMemoryInfo(index).second);
+  });
+}
+
+QAPIPE_API char* qapipe_reset_peak(int32_t device) {
+  return qapipe::guarded([&] {
+    at::globalContext().lazyInitDevice(at::kCUDA);
+    at::accelerator::resetPeakStats(static_cast<c10::DeviceIndex>(device));
+  });
+}
+
+// A copy in page-locked memory, from which a transfer to the device overlaps with work.
+QAPIPE_API char* qapipe_pin(at::Tensor** out, const at::Tensor* tensor) {
+  return qapipe::guarded([&] { *out = new at::Tensor(tensor->pin_memory()); });
+}

@@ -1,0 +1,77 @@
+//! One value for all that a pass through a model may depend on besides its input: mode and randomness.
+
+use tch::{Device, Tensor};
+
+use crate::error::Result;
+use crate::shim;
+
+/// How a model runs: for answers, or for training with dropout and gradients.
+///
+/// The random numbers of a training pass depend on the seed and on the number of the pass alone: a training that goes on at pass `n`
+/// draws what an uninterrupted one draws there, and nothing needs to be stored.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    train: bool,
+    seed: u64,
+    pass: u64,
+}
+
+impl Forward {
+    /// Answers: no dropout, no gradients.
+    #[must_use]
+    pub fn inference() -> Self {
+        Self { train: false, seed: 0, pass: 0 }
+    }
+
+    /// Training: dropout as the model has it, gradients.
+    #[must_use]
+    pub fn training(seed: u64) -> Self {
+        Self { train: true, seed, pass: 0 }
+    }
+
+    /// Sets the number of the next pass, where a training goes on.
+    #[must_use]
+    pub fn at_pass(mut self, pass: u64) -> Self {
+        self.pass = pass;
+        self
+    }
+
+    /// The number of the next pass: how many training passes there were.
+    #[must_use]
+    pub fn pass(&self) -> u64 {
+        self.pass
+    }
+
+    /// Whether this is training.
+    #[must_use]
+    pub fn is_training(&self) -> bool {
+        self.train
+    }
+
+    /// Begins a pass: seeds what dropout draws from. Every model's `forward` calls it once.
+    pub(crate) fn begin(&mut self, device: Device) -> Result<()> {
+        if self.train {
+            shim::seed(device, mix(self.seed, self.pass))?;
+            self.pass += 1;
+        }
+        Ok(())
+    }
+
+    /// The share that dropout takes in this mode.
+    pub(crate) fn share(&self, share: f64) -> f64 {
+        if self.train { share } else { 0.0 }
+    }
+
+    /// Drops a share of the values and scales the rest (Srivastava et al. 2014); all stay in inference.
+    pub(crate) fn dropout(&self, states: Tensor, share: f64) -> Result<Tensor> {
+        if self.train && share > 0.0 { Ok(states.f_dropout(share, true)?) } else { Ok(states) }
+    }
+}
+
+/// A seed out of a seed and a number: neighbours give unrelated ones (the finaliser of SplitMix64, Steele et al. 2014).
+pub(crate) fn mix(seed: u64, number: u64) -> u64 {
+    let mut value = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}

@@ -1,0 +1,201 @@
+//! Packed input: the tokens of several sequences one after the other, no padding.
+
+use std::cell::OnceCell;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{NnError, Result};
+use crate::shim;
+
+/// Sequences of tokens, packed. States that a model makes of them are `[tokens, hidden]`; only the attention, and the loss, look at
+/// where a sequence ends. All tensors are views of one buffer, so that a batch is one transfer.
+#[derive(Debug)]
+pub struct Packed {
+    buffer: Tensor,
+    lengths: Vec<i64>,
+    max_len: i64,
+    max_id: i64,
+    max_segment: i64,
+    mask: OnceCell<Tensor>,
+}
+
+impl Packed {
+    /// Packs sequences of token ids. Tokens before `context_start` are of segment 0, the others of segment 1.
+    ///
+    /// # Errors
+    /// With no sequence, or one without tokens.
+    pub fn from_sequences(sequences: &[(&[u32], u32)], device: Device) -> Result<Self> {
+        let tokens: usize = sequences.iter().map(|(ids, _)| ids.len()).sum();
+        let longest = sequences.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
+        if sequences.is_empty() || sequences.iter().any(|(ids, _)| ids.is_empty()) {
+            return Err(NnError::Input("a batch needs at least one sequence, and a sequence at least one token".into()));
+        }
+        let columns = Columns::fill(sequences, tokens, longest);
+        let max_id = sequences.iter().flat_map(|(ids, _)| ids.iter()).max().map_or(0, |&id| i64::from(id));
+        let max_segment = i64::from(sequences.iter().any(|(ids, start)| (*start as usize) < ids.len()));
+        let lengths = sequences.iter().map(|(ids, _)| signed(ids.len())).collect();
+        let buffer = Tensor::f_from_slice(&columns.0)?;
+        let packed = Self { buffer, lengths, max_len: signed(longest), max_id, max_segment, mask: OnceCell::new() };
+        if device == Device::Cpu { Ok(packed) } else { packed.to_device(device) }
+    }
+
+    /// The same batch in page-locked memory, from which [`Packed::to_device`] overlaps with work. Needs CUDA.
+    ///
+    /// # Errors
+    /// Where there is no CUDA, or no memory.
+    pub fn pinned(&self) -> Result<Self> {
+        Ok(self.with(shim::pin(&self.buffer)?))
+    }
+
+    /// The same batch on a device. The host does not wait for the transfer where this batch is pinned.
+    ///
+    /// # Errors
+    /// Where the device has no memory.
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        if self.device() == device {
+            return Ok(self.with(self.buffer.shallow_clone()));
+        }
+        Ok(self.with(self.buffer.f_to_device_(device, Kind::Int64, true, false)?))
+    }
+
+    /// This batch over another copy of its buffer.
+    fn with(&self, buffer: Tensor) -> Self {
+        let Self { max_len, max_id, max_segment, .. } = *self;
+        Self { buffer, lengths: self.lengths.clone(), max_len, max_id, max_segment, mask: OnceCell::new() }
+    }
+
+    /// Where its tensors are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.buffer.device()
+    }
+
+    /// Number of sequences.
+    #[must_use]
+    pub fn sequences(&self) -> i64 {
+        signed(self.lengths.len())
+    }
+
+    /// Number of tokens in all sequences together.
+    #[must_use]
+    pub fn tokens(&self) -> i64 {
+        self.lengths.iter().sum()
+    }
+
+    /// Tokens of each sequence.
+    #[must_use]
+    pub fn lengths(&self) -> &[i64] {
+        &self.lengths
+    }
+
+    /// Tokens of the longest sequence.
+    #[must_use]
+    pub fn max_len(&self) -> i64 {
+        self.max_len
+    }
+
+    /// The largest token id.
+    #[must_use]
+    pub fn max_id(&self) -> i64 {
+        self.max_id
+    }
+
+    /// The largest segment.
+    #[must_use]
+    pub fn max_segment(&self) -> i64 {
+        self.max_segment
+    }
+
+    /// Token ids, i64 `[tokens]`.
+    ///
+    /// # Errors
+    /// What libtorch reports; so for the other columns.
+    pub fn ids(&self) -> Result<Tensor> {
+        self.column(0)
+    }
+
+    /// Position of each token within its sequence, i64 `[tokens]`.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn positions(&self) -> Result<Tensor> {
+        self.column(1)
+    }
+
+    /// Segment of each token, i64 `[tokens]`.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn segments(&self) -> Result<Tensor> {
+        self.column(2)
+    }
+
+    /// Where each token stands in a padded table `[sequences, max_len]`, as an index into its flattened form, i64 `[tokens]`.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn slots(&self) -> Result<Tensor> {
+        self.column(3)
+    }
+
+    /// Where each sequence begins, and the total, i32 `[sequences + 1]`.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn cu_seqlens(&self) -> Result<Tensor> {
+        let start = 4 * self.tokens();
+        let tail = self.buffer.f_narrow(0, start, self.buffer.size()[0] - start)?;
+        Ok(tail.f_view_dtype(Kind::Int)?.f_narrow(0, 0, self.sequences() + 1)?)
+    }
+
+    /// Whether all sequences are of one length, so that the packed form is the padded one.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        self.tokens() == self.sequences() * self.max_len
+    }
+
+    /// Which places of the padded table hold a token, bool `[sequences, 1, 1, max_len]`, as attention takes it. Made once a batch.
+    pub(crate) fn mask(&self) -> Result<&Tensor> {
+        if let Some(mask) = self.mask.get() {
+            return Ok(mask);
+        }
+        let (rows, width) = (self.sequences(), self.max_len);
+        let holds = Tensor::f_ones([self.tokens()], (Kind::Bool, self.device()))?;
+        let mask = Tensor::f_zeros([rows * width], (Kind::Bool, self.device()))?.f_index_copy(0, &self.slots()?, &holds)?;
+        let mask = mask.f_view([rows, 1, 1, width])?;
+        Ok(self.mask.get_or_init(|| mask))
+    }
+
+    fn column(&self, number: i64) -> Result<Tensor> {
+        Ok(self.buffer.f_narrow(0, number * self.tokens(), self.tokens())?)
+    }
+}
+
+/// A batch as it stands in the buffer: ids, positions, segments and slots as i64, then the sequences' beginnings as pairs of i32.
+struct Columns(Vec<i64>);
+
+impl Columns {
+    fn fill(sequences: &[(&[u32], u32)], tokens: usize, longest: usize) -> Self {
+        let mut all = vec![0_i64; 4 * tokens];
+        let mut ends = vec![0_u32];
+        let mut at = 0;
+        for (row, (ids, context)) in sequences.iter().enumerate() {
+            for (position, &id) in ids.iter().enumerate() {
+                all[at] = i64::from(id);
+                all[tokens + at] = signed(position);
+                all[2 * tokens + at] = i64::from(position >= *context as usize);
+                all[3 * tokens + at] = signed(row * longest + position);
+                at += 1;
+            }
+            ends.push(u32::try_from(at).unwrap_or(u32::MAX));
+        }
+        all.extend(ends.chunks(2).map(pair));
+        Self(all)
+    }
+}
+
+/// One or two i32 in the memory of an i64.
+fn pair(ends: &[u32]) -> i64 {
+    let mut bytes = [0; 8];
+    for (place, end) in bytes.chunks_exact_mut(4).zip(ends) {
+        place.copy_from_slice(&end.to_ne_bytes());
+    }
+    i64::from_ne_bytes(bytes)
+}
+
+/// A count as libtorch takes it.
+pub(crate) fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,373 @@
+//! What trains: a model's tensors, flat in memory, so that the optimiser, the norm and the copies each are one operation.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{NnError, Result};
+use crate::packed::signed;
+use crate::shim;
+use crate::weights::{Weights, write};
+
+/// Where a model's parameters are, in what kind of number, and whether they will be trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Where.
+    pub device: Device,
+    /// What the model computes in: f32 or bf16.
+    pub kind: Kind,
+    /// Whether they will be trained: then f32 masters are kept.
+    pub train: bool,
+}
+
+impl Placement {
+    /// For training: bf16 with f32 masters on CUDA, f32 on the CPU.
+    #[must_use]
+    pub fn training(device: Device) -> Self {
+        Self { train: true, ..Self::inference(device) }
+    }
+
+    /// For answers: bf16 on CUDA, f32 on the CPU; no masters.
+    #[must_use]
+    pub fn inference(device: Device) -> Self {
+        Self { device, kind: if device.is_cuda() { Kind::BFloat16 } else { Kind::Float }, train: false }
+    }
+
+    /// The same in another kind of number.
+    #[must_use]
+    pub fn with_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+}
+
+/// A name that a file has for a part of a parameter.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) name: String,
+    /// Its size along the first dimension.
+    pub(crate) height: i64,
+}
+
+/// One tensor that a layer computes with. It may hold several of a file's tensors, stacked.
+#[derive(Debug)]
+pub struct Parameter {
+    parts: Vec<Part>,
+    shape: Vec<i64>,
+    decay: bool,
+    /// What the layer holds, too: both share values and gradient.
+    tensor: Tensor,
+    /// Where it begins in the flat tensors.
+    offset: i64,
+}
+
+impl Parameter {
+    pub(crate) fn new(parts: Vec<Part>, shape: Vec<i64>, decay: bool, tensor: Tensor) -> Self {
+        Self { parts, shape, decay, tensor, offset: 0 }
+    }
+
+    /// The names that Hugging Face's files have for it; several where it is stacked.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|part| part.name.as_str())
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &[i64] {
+        &self.shape
+    }
+
+    /// Whether weight decay applies to it.
+    #[must_use]
+    pub fn decays(&self) -> bool {
+        self.decay
+    }
+
+    fn numel(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    /// Its part of a flat tensor.
+    fn view(&self, flat: &Tensor) -> Result<Tensor> {
+        Ok(flat.f_narrow(0, self.offset, self.numel())?.f_view(self.shape.as_slice())?)
+    }
+}
+
+/// All parameters of a model.
+///
+/// Masters are f32 and flat: those with weight decay first. Where the model computes in another kind, it has working copies, which
+/// [`crate::AdamW::step`] renews. Gradients gather in f32, whatever the model computes in, so that micro-batches add up exactly.
+#[derive(Debug)]
+pub struct Parameters {
+    list: Vec<Parameter>,
+    master: Tensor,
+    working: Option<Tensor>,
+    gradient: Option<Gradient>,
+    decaying: i64,
+    placement: Placement,
+}
+
+/// Gathered gradients.
+#[derive(Debug)]
+struct Gradient {
+    flat: Tensor,
+    views: Vec<Tensor>,
+    empty: bool,
+}
+
+/// Values of all parameters at some time, on the host.
+#[derive(Debug)]
+pub struct Snapshot(Tensor);
+
+/// Parameters begin at multiples of this many numbers, so that matrix kernels find them aligned in any kind.
+const ALIGNMENT: i64 = 64;
+
+impl Parameters {
+    /// Lays parameters out flat, and points the layers' tensors there.
+    pub(crate) fn new(mut list: Vec<Parameter>, placement: &Placement) -> Result<Self> {
+        let _guard = tch::no_grad_guard();
+        let (decaying, total) = lay_out(&mut list);
+        let host = Tensor::f_zeros([total], (Kind::Float, Device::Cpu))?;
+        for parameter in &list {
+            parameter.view(&host)?.f_copy_(&parameter.tensor)?;
+        }
+        let master_kind = if placement.train { Kind::Float } else { placement.kind };
+        let master = host.f_to_device_(placement.device, master_kind, false, false)?;
+        let working = if placement.kind == master_kind { None } else { Some(master.f_to_kind(placement.kind)?) };
+        for parameter in &mut list {
+            let view = parameter.view(working.as_ref().unwrap_or(&master))?;
+            parameter.tensor.f_set_data(&view)?;
+            let _same = parameter.tensor.f_set_requires_grad(placement.train)?;
+        }
+        Ok(Self { list, master, working, gradient: None, decaying, placement: *placement })
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.placement.device
+    }
+
+    /// What the model computes in.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.placement.kind
+    }
+
+    /// The parameters, one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
+        self.list.iter()
+    }
+
+    /// How many numbers they are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.list.iter().map(|parameter| parameter.numel().unsigned_abs()).sum()
+    }
+
+    /// How many of them train.
+    #[must_use]
+    pub fn trainable(&self) -> u64 {
+        if self.placement.train { self.count() } else { 0 }
+    }
+
+    /// Bytes of the numbers that the model computes with: what a model takes in memory to answer.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.count() * self.placement.kind.elt_size_in_bytes() as u64
+    }
+
+    /// The f32 values of a tensor by its Hugging Face name, on the host.
+    ///
+    /// # Errors
+    /// Where there is none of that name.
+    pub fn value(&self, name: &str) -> Result<Tensor> {
+        self.named(name, &self.master)
+    }
+
+    /// The gathered f32 gradient of a tensor by its Hugging Face name, on the host.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or no gradient yet.
+    pub fn gradient(&self, name: &str) -> Result<Tensor> {
+        let gradient = self.gradient.as_ref().filter(|gradient| !gradient.empty);
+        self.named(name, &gradient.ok_or_else(|| NnError::Input("there is no gradient yet".into()))?.flat)
+    }
+
+    /// Goes back through the graph of a loss and gathers the gradients, on top of those that are there since the last step.
+    ///
+    /// # Errors
+    /// What libtorch reports, out of memory among it.
+    pub fn backward(&mut self, loss: &Tensor) -> Result<()> {
+        loss.f_backward()?;
+        self.collect()
+    }
+
+    /// Drops all gradients.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn zero_grad(&mut self) -> Result<()> {
+        self.collect()?;
+        if let Some(gradient) = &mut self.gradient {
+            gradient.empty = true;
+        }
+        Ok(())
+    }
+
+    /// Values of all parameters, for [`Parameters::restore`].
+    ///
+    /// # Errors
+    /// Where the host has no memory.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot(self.master.f_to_device_(Device::Cpu, self.master.kind(), false, true)?))
+    }
+
+    /// Puts values back.
+    ///
+    /// # Errors
+    /// Where the snapshot is of other parameters.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        self.master.f_copy_(&snapshot.0)?;
+        self.renew()
+    }
+
+    /// Writes the f32 values under Hugging Face's names, as a safetensors file.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        write(path, self.parts_of(&self.master, "")?, &[])
+    }
+
+    /// Reads back what [`Parameters::save`] wrote.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or of another shape.
+    pub fn load(&mut self, weights: &Weights) -> Result<()> {
+        self.read_flat(weights, "", &self.master)?;
+        self.renew()
+    }
+
+    /// Gathers what the last backward pass left at the leaves.
+    pub(crate) fn collect(&mut self) -> Result<()> {
+        if !self.placement.train {
+            return Ok(());
+        }
+        let mut gradient = match self.gradient.take() {
+            Some(gradient) => gradient,
+            None => self.fresh_gradient()?,
+        };
+        let leaves: Vec<&Tensor> = self.list.iter().map(|parameter| &parameter.tensor).collect();
+        let found = shim::collect_gradients(&leaves, &gradient.views, &gradient.flat, !gradient.empty)?;
+        gradient.empty &= found == 0;
+        self.gradient = Some(gradient);
+        Ok(())
+    }
+
+    fn fresh_gradient(&self) -> Result<Gradient> {
+        let _guard = tch::no_grad_guard();
+        let flat = self.master.f_zeros_like()?;
+        let views = self.list.iter().map(|parameter| parameter.view(&flat)).collect::<Result<_>>()?;
+        Ok(Gradient { flat, views, empty: true })
+    }
+
+    /// Marks the gathered gradient as used up.
+    pub(crate) fn clear(&mut self) {
+        if let Some(gradient) = &mut self.gradient {
+            gradient.empty = true;
+        }
+    }
+
+    /// The flat masters and the flat gathered gradient.
+    pub(crate) fn flat(&mut self) -> Result<(&Tensor, &Tensor)> {
+        self.collect()?;
+        let gradient = self.gradient.as_ref().filter(|gradient| !gradient.empty);
+        let gradient = gradient.ok_or_else(|| NnError::Input("there is no gradient; backward comes before the step".into()))?;
+        Ok((&self.master, &gradient.flat))
+    }
+
+    /// A flat tensor of zeros, one for each master.
+    pub(crate) fn zeros(&self) -> Result<Tensor> {
+        Ok(self.master.f_zeros_like()?)
+    }
+
+    /// How many of the flat numbers weight decay applies to; they come first.
+    pub(crate) fn decaying(&self) -> i64 {
+        self.decaying
+    }
+
+    /// Makes the working copies anew out of the masters.
+    pub(crate) fn renew(&mut self) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        if let Some(working) = &mut self.working {
+            working.f_copy_(&self.master)?;
+        }
+        Ok(())
+    }
+
+    /// A flat tensor cut up under the files' names, on the host, with something before each name.
+    pub(crate) fn parts_of(&self, flat: &Tensor, before: &str) -> Result<Vec<(String, Tensor)>> {
+        let _guard = tch::no_grad_guard();
+        let flat = flat.f_to(Device::Cpu)?;
+        let mut parts = Vec::new();
+        for parameter in &self.list {
+            let view = parameter.view(&flat)?;
+            let mut start = 0;
+            for part in &parameter.parts {
+                parts.push((format!("{before}{}", part.name), view.f_narrow(0, start, part.height)?));
+                start += part.height;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Fills a flat tensor from a file that holds what [`Parameters::parts_of`] gave.
+    pub(crate) fn read_flat(&self, weights: &Weights, before: &str, flat: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for parameter in &self.list {
+            let view = parameter.view(flat)?;
+            let mut start = 0;
+            for part in &parameter.parts {
+                let name = format!("{before}{}", part.name);
+                let (mut place, stored) = (view.f_narrow(0, start, part.height)?, weights.floats(&name)?);
+                if place.size() != stored.size() {
+                    return Err(NnError::Fit(format!("{name} is {:?} and should be {:?}", stored.size(), place.size())));
+                }
+                place.f_copy_(&stored)?;
+                start += part.height;
+            }
+        }
+        Ok(())
+    }
+
+    fn named(&self, name: &str, flat: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        for parameter in &self.list {
+            let mut start = 0;
+            for part in &parameter.parts {
+                if part.name == name {
+                    let view = parameter.view(flat)?.f_narrow(0, start, part.height)?;
+                    return Ok(view.f_to_device_(Device::Cpu, Kind::Float, false, true)?);
+                }
+                start += part.height;
+            }
+        }
+        Err(NnError::Input(format!("the model has no tensor {name:?}")))
+    }
+}
+
+/// Gives every parameter its place, those with weight decay first. Tells how far these reach, and the total.
+fn lay_out(list: &mut [Parameter]) -> (i64, i64) {
+    let (mut at, mut decaying) = (0, 0);
+    for decay in [true, false] {
+        for parameter in list.iter_mut().filter(|parameter| parameter.decay == decay) {
+            parameter.offset = at;
+            at += (parameter.numel() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        }
+        if decay {
+            decaying = at;
+        }
+    }
+    (decaying, at.max(signed(1)))
+}

@@ -1,0 +1,175 @@
+//! The Rust side of the C++ half: safe functions over what tch does not expose. All unsafe code of the workspace is here and where a
+//! file is mapped into memory.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_void};
+
+use tch::{Device, Tensor};
+
+use crate::error::{NnError, Result};
+
+/// A C++ `at::Tensor`, behind a pointer.
+type Raw = *mut c_void;
+
+unsafe extern "C" {
+    fn qapipe_free(text: *mut c_char);
+    fn qapipe_flash_attention(out: *mut Raw, query: Raw, key: Raw, value: Raw, ends: Raw, longest: i64, dropout: f64) -> *mut c_char;
+    fn qapipe_collect_gradients(
+        leaves: *const Raw,
+        views: *const Raw,
+        count: usize,
+        flat: Raw,
+        add: bool,
+        found: *mut usize,
+    ) -> *mut c_char;
+    #[allow(clippy::too_many_arguments)]
+    fn qapipe_fused_adamw(
+        parameter: Raw,
+        gradient: Raw,
+        first: Raw,
+        second: Raw,
+        step: Raw,
+        rate: f64,
+        beta1: f64,
+        beta2: f64,
+        decay: f64,
+        epsilon: f64,
+        divisor: Raw,
+    ) -> *mut c_char;
+    fn qapipe_seed(device: i32, seed: u64) -> *mut c_char;
+    fn qapipe_synchronize(device: i32) -> *mut c_char;
+    fn qapipe_deterministic(on: bool) -> *mut c_char;
+    fn qapipe_memory(device: i32, allocated: *mut i64, peak: *mut i64, reserved: *mut i64, total: *mut i64) -> *mut c_char;
+    fn qapipe_reset_peak(device: i32) -> *mut c_char;
+    fn qapipe_pin(out: *mut Raw, tensor: Raw) -> *mut c_char;
+}
+
+/// Attention within each sequence on a CUDA device: query, key and value `[tokens, heads, head_dim]` in half precision, `ends` i32
+/// `[sequences + 1]`, `longest` the tokens of the longest sequence. Gives `[tokens, heads, head_dim]` with its gradient.
+pub(crate) fn flash_attention(query: &Tensor, key: &Tensor, value: &Tensor, ends: &Tensor, longest: i64, dropout: f64) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: the pointers are of live tensors; the function writes `out` only when it reports no error.
+    unsafe {
+        checked(qapipe_flash_attention(&raw mut out, raw(query), raw(key), raw(value), raw(ends), longest, dropout))?;
+        Ok(owned(out))
+    }
+}
+
+/// Moves the gradients of `leaves` into `views` of `flat` (f32, same shapes) and drops them from the leaves. Tells how many there were.
+pub(crate) fn collect_gradients(leaves: &[&Tensor], views: &[Tensor], flat: &Tensor, add: bool) -> Result<usize> {
+    let (from, to): (Vec<Raw>, Vec<Raw>) = leaves.iter().zip(views).map(|(leaf, view)| (raw(leaf), raw(view))).unzip();
+    let mut found = 0;
+    // SAFETY: both arrays hold `from.len()` pointers of live tensors, and the gradients are changed under the exclusive borrow of
+    // the parameters that the caller holds.
+    unsafe { checked(qapipe_collect_gradients(from.as_ptr(), to.as_ptr(), from.len(), raw(flat), add, &raw mut found))? };
+    Ok(found)
+}
+
+/// What an AdamW step needs besides its tensors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    pub(crate) rate: f64,
+    pub(crate) beta1: f64,
+    pub(crate) beta2: f64,
+    pub(crate) decay: f64,
+    pub(crate) epsilon: f64,
+}
+
+/// One fused AdamW step in place. `tensors`: parameter, gradient, first and second moment (f32, one shape), and the step (f32
+/// scalar), already counted. The gradient is divided by `divisor` first.
+pub(crate) fn fused_adamw(tensors: [&Tensor; 5], rates: Rates, divisor: Option<&Tensor>) -> Result<()> {
+    let [parameter, gradient, first, second, step] = tensors.map(raw);
+    let divisor = divisor.map_or(std::ptr::null_mut(), raw);
+    let Rates { rate, beta1, beta2, decay, epsilon } = rates;
+    // SAFETY: the pointers are of live tensors; null stands for no divisor.
+    unsafe { checked(qapipe_fused_adamw(parameter, gradient, first, second, step, rate, beta1, beta2, decay, epsilon, divisor)) }
+}
+
+/// Seeds a device's random numbers.
+pub(crate) fn seed(device: Device, seed: u64) -> Result<()> {
+    // SAFETY: takes numbers only.
+    unsafe { checked(qapipe_seed(index(device), seed)) }
+}
+
+/// Waits until a CUDA device has done what it was given.
+pub(crate) fn synchronize(device: Device) -> Result<()> {
+    // SAFETY: takes a number only.
+    unsafe { checked(qapipe_synchronize(index(device))) }
+}
+
+/// Asks libtorch for algorithms that give the same bits every time.
+pub(crate) fn deterministic(on: bool) -> Result<()> {
+    // SAFETY: takes a truth value only.
+    unsafe { checked(qapipe_deterministic(on)) }
+}
+
+/// Memory of a CUDA device in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) allocated: i64,
+    pub(crate) peak: i64,
+    pub(crate) reserved: i64,
+    pub(crate) total: i64,
+}
+
+/// What the caching allocator of a CUDA device holds and held.
+pub(crate) fn memory(device: Device) -> Result<Memory> {
+    let mut memory = Memory::default();
+    let Memory { allocated, peak, reserved, total } = &mut memory;
+    // SAFETY: the four pointers are of live numbers.
+    unsafe { checked(qapipe_memory(index(device), allocated, peak, reserved, total))? };
+    Ok(memory)
+}
+
+/// Starts the measuring of the peak anew.
+pub(crate) fn reset_peak(device: Device) -> Result<()> {
+    // SAFETY: takes a number only.
+    unsafe { checked(qapipe_reset_peak(index(device))) }
+}
+
+/// A copy of a host tensor in page-locked memory.
+pub(crate) fn pin(tensor: &Tensor) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: the pointer is of a live tensor; the function writes `out` only when it reports no error.
+    unsafe {
+        checked(qapipe_pin(&raw mut out, raw(tensor)))?;
+        Ok(owned(out))
+    }
+}
+
+/// The C++ tensor behind a tensor.
+fn raw(tensor: &Tensor) -> Raw {
+    tensor.as_ptr().cast_mut().cast()
+}
+
+/// A tensor out of a pointer that C++ made with `new`.
+///
+/// # Safety
+/// The pointer is a fresh `at::Tensor`, and nobody else owns it.
+unsafe fn owned(pointer: Raw) -> Tensor {
+    // SAFETY: by the contract above; tch frees it with `delete`.
+    unsafe { Tensor::from_ptr(pointer.cast()) }
+}
+
+/// The result that a message stands for; frees it.
+///
+/// # Safety
+/// The message is null, or a C string that the C++ half allocated.
+unsafe fn checked(message: *mut c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, so it is a C string of ours, and it is freed once, after it was read.
+    let error = unsafe { NnError::torch(&CStr::from_ptr(message).to_string_lossy()) };
+    // SAFETY: as above.
+    unsafe { qapipe_free(message) };
+    Err(error)
+}
+
+/// The number by which C++ knows a device; negative for the CPU.
+fn index(device: Device) -> i32 {
+    match device {
+        Device::Cuda(index) => i32::try_from(index).unwrap_or(i32::MAX),
+        _ => -1,
+    }
+}

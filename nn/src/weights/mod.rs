@@ -1,0 +1,135 @@
+//! Weights on disk: safetensors, read by mmap under Hugging Face's names.
+
+mod error;
+mod header;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use tch::{Kind, Tensor};
+
+pub use error::{Problem, WeightsError};
+use header::Entry;
+pub(crate) use writer::write;
+
+use crate::error::Result;
+
+/// A safetensors file, mapped into memory: opening it reads its header only.
+///
+/// Older names are understood: `LayerNorm.gamma` and `.beta` are `.weight` and `.bias`.
+#[derive(Debug)]
+pub struct Weights {
+    path: PathBuf,
+    map: Mmap,
+    entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Opens a file, and checks that its header is sound: nothing of it is trusted.
+    ///
+    /// # Errors
+    /// Where it cannot be read, is no safetensors file (a pickle is refused), or its header is damaged or malicious.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let wrong = |problem| WeightsError { path: path.to_path_buf(), problem };
+        let map = map(path).map_err(|source| wrong(Problem::Io(source)))?;
+        let (entries, metadata) = header::read(&map).map_err(wrong)?;
+        Ok(Self { path: path.to_path_buf(), map, entries, metadata })
+    }
+
+    /// Opens `model.safetensors` of a model's folder.
+    ///
+    /// # Errors
+    /// As [`Weights::open`]; and with the reason where the folder holds its weights in another form.
+    pub fn open_folder(folder: &Path) -> Result<Self, WeightsError> {
+        let path = folder.join("model.safetensors");
+        if path.exists() {
+            return Self::open(&path);
+        }
+        let problem = if folder.join("model.safetensors.index.json").exists() {
+            Problem::Sharded
+        } else if folder.join("pytorch_model.bin").exists() {
+            Problem::Pickle
+        } else {
+            Problem::Io(std::io::Error::from(std::io::ErrorKind::NotFound))
+        };
+        Err(WeightsError { path, problem })
+    }
+
+    /// Where it was read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of that name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// The shape of a tensor.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Free text that the file's header holds.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// Bytes of all tensors together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.entries.values().map(|entry| entry.range.len() as u64).sum()
+    }
+
+    /// A copy of a tensor, of the kind that it is stored in, on the CPU.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or its kind is none of libtorch's.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let wrong = |problem| WeightsError { path: self.path.clone(), problem };
+        let entry = self.entries.get(name).ok_or_else(|| wrong(Problem::Absent(name.to_owned())))?;
+        let kind = entry.kind.ok_or_else(|| wrong(Problem::Kind { name: name.to_owned(), kind: entry.dtype.clone() }))?;
+        let bytes = self.map.get(entry.range.clone()).ok_or_else(|| wrong(Problem::Truncated))?;
+        Ok(Tensor::f_from_data_size(bytes, &entry.shape, kind)?)
+    }
+
+    /// A copy of a floating-point tensor in f32, on the CPU.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`], and where the tensor holds no floating-point numbers.
+    pub fn floats(&self, name: &str) -> Result<Tensor> {
+        let tensor = self.tensor(name)?;
+        match tensor.kind() {
+            Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double => Ok(tensor.f_to_kind(Kind::Float)?),
+            kind => {
+                let problem = Problem::Kind { name: name.to_owned(), kind: format!("{kind:?}") };
+                Err(WeightsError { path: self.path.clone(), problem }.into())
+            }
+        }
+    }
+}
+
+/// Maps a file into memory, for reading.
+#[allow(unsafe_code)]
+fn map(path: &Path) -> std::io::Result<Mmap> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory));
+    }
+    // SAFETY: the map is read only. A file that is truncated while it is mapped would fault; model files are written whole and renamed
+    // into place, and those of the store are read-only.
+    unsafe { Mmap::map(&file) }
+}

@@ -1,0 +1,76 @@
+//! What the tests share.
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub)]
+
+use std::path::{Path, PathBuf};
+
+use qapipe_nn::{BertConfig, BertForQuestionAnswering, Packed, Placement, Weights};
+use tch::{Device, Kind, Tensor};
+
+/// The folder of golden tensors that this crate keeps.
+pub fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_tiny")
+}
+
+/// The folder of shared data, where it is.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("QAPIPE_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
+    let path = root.join(name);
+    if !path.exists() {
+        eprintln!("skipped: no {}", path.display());
+    }
+    path.exists().then_some(path)
+}
+
+/// The configuration of the fixture.
+pub fn config() -> BertConfig {
+    // Tests run side by side: more threads than cores would wait for each other.
+    qapipe_nn::device::set_threads(1);
+    BertConfig::parse(&std::fs::read_to_string(fixture().join("config.json")).unwrap()).unwrap()
+}
+
+/// The golden tensors of the fixture.
+pub fn golden() -> Weights {
+    Weights::open(&fixture().join("golden.safetensors")).unwrap()
+}
+
+/// The fixture's model, to train on the CPU.
+pub fn model() -> BertForQuestionAnswering {
+    let weights = Weights::open_folder(&fixture()).unwrap();
+    BertForQuestionAnswering::load(&weights, &config(), &Placement::training(Device::Cpu), 0).unwrap().0
+}
+
+/// The fixture's rows: ids, where segment 1 begins, and the labels.
+pub fn rows() -> (Vec<Vec<u32>>, Vec<u32>, Tensor, Tensor) {
+    let golden = golden();
+    let table = |name: &str| Vec::<Vec<i64>>::try_from(golden.tensor(name).unwrap()).unwrap();
+    let (ids, types, mask) = (table("ids"), table("tt"), table("am"));
+    let lengths: Vec<usize> = mask.iter().map(|row| row.iter().filter(|&&one| one == 1).count()).collect();
+    let cut = |(row, &length): (&Vec<i64>, &usize)| row[..length].iter().map(|&id| u32::try_from(id).unwrap()).collect();
+    let contexts = types.iter().map(|row| u32::try_from(row.iter().take_while(|&&one| one == 0).count()).unwrap()).collect();
+    let labels = |name: &str| golden.tensor(name).unwrap();
+    (ids.iter().zip(&lengths).map(cut).collect(), contexts, labels("start_positions"), labels("end_positions"))
+}
+
+/// Rows as a packed batch.
+pub fn packed(ids: &[Vec<u32>], contexts: &[u32]) -> Packed {
+    let rows: Vec<(&[u32], u32)> = ids.iter().map(Vec::as_slice).zip(contexts.iter().copied()).collect();
+    Packed::from_sequences(&rows, Device::Cpu).unwrap()
+}
+
+/// The largest absolute difference of two tensors.
+pub fn difference(left: &Tensor, right: &Tensor) -> f64 {
+    assert_eq!(left.size(), right.size());
+    (left.to_kind(Kind::Double) - right.to_kind(Kind::Double)).abs().max().double_value(&[])
+}
+
+/// The numbers of a tensor.
+pub fn numbers(tensor: &Tensor) -> Vec<f32> {
+    Vec::<f32>::try_from(tensor.detach().to_kind(Kind::Float).contiguous().view(-1)).unwrap()
+}
+
+/// All weights of a model, by name.
+pub fn values(model: &BertForQuestionAnswering) -> Vec<(String, Vec<f32>)> {
+    use qapipe_nn::Reader;
+    let parameters = model.parameters();
+    parameters.iter().flat_map(|one| one.names()).map(|name| (name.to_owned(), numbers(&parameters.value(name).unwrap()))).collect()
+}

@@ -1,0 +1,70 @@
+//! Devices and the process.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use qapipe_nn::bench::BertBench;
+use qapipe_nn::device;
+use tch::Device;
+
+#[test]
+fn names_are_resolved_or_refused() {
+    assert_eq!(device::resolve("cpu").unwrap(), Device::Cpu);
+    assert!(device::resolve("auto").is_ok());
+    for name in ["gpu", "cuda:x", "cuda:", ""] {
+        let text = device::resolve(name).unwrap_err().to_string();
+        assert!(text.contains("write auto, cpu, cuda or cuda:N"), "{text}");
+    }
+    if device::info().cuda.is_empty() {
+        assert!(device::resolve("cuda:0").unwrap_err().to_string().contains("cuda:0 was asked for"));
+    }
+}
+
+#[test]
+fn the_machine_is_described() {
+    let info = device::info();
+    assert_eq!(info.libtorch, "2.11.0");
+    assert!(info.folder.unwrap().join("libtorch_cpu.so").exists());
+    assert_eq!(info.cuda.is_empty(), info.no_cuda.is_some());
+}
+
+#[test]
+fn the_cpu_needs_no_waiting_and_counts_no_memory() {
+    device::synchronize(Device::Cpu).unwrap();
+    device::reset_peak_memory(Device::Cpu).unwrap();
+    assert_eq!(device::peak_memory(Device::Cpu).unwrap(), None);
+    device::set_threads(1);
+    assert_eq!(device::threads(), 1);
+    device::set_deterministic(true).unwrap();
+}
+
+#[test]
+fn errors_of_libtorch_are_errors_of_one_line() {
+    if device::info().cuda.is_empty() {
+        let text = device::pinned(&tch::Tensor::from_slice(&[1_i64])).unwrap_err().to_string();
+        assert!(text.starts_with("libtorch: ") && text.lines().count() == 1, "{text}");
+        assert!(device::seed(Device::Cuda(0), 1).is_err());
+    }
+}
+
+/// One executable for CPU and CUDA: the CUDA half must be no dependency of it. A library's name stands between zeros in the executable.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_executable_hangs_on_the_cpu_half_only() {
+    let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let named = |name: &str| {
+        let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
+        bytes.windows(wanted.len()).any(|window| window == wanted)
+    };
+    assert!(named("libtorch_cpu.so") && !named("libtorch_cuda.so") && !named("libc10_cuda.so"));
+}
+
+#[test]
+fn the_bench_runs_anywhere() {
+    device::set_threads(1);
+    let bench = BertBench { warm_up: 0, steps: 2, ..BertBench::base(None, Device::Cpu).unwrap().tiny() };
+    let (first, second) = (bench.run().unwrap(), bench.run().unwrap());
+    assert!(first.examples_per_s > 0.0 && first.peak_gib.is_none());
+    assert_eq!(first.loss.to_bits(), second.loss.to_bits());
+    assert!(BertBench { lengths: vec![], ..bench }.run().is_err());
+}

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Makes the golden tensors in nn/tests/fixtures: what transformers and torch answer for tiny models at random, on the CPU in fp32.
+
+usage: scripts/make_fixtures.py [OUT]
+
+Needs torch and transformers (made with torch 2.11.0, transformers 4.46.3). Each folder has the layout that `make parity` reads, and
+more in its golden.safetensors:
+
+  row_loss      mean over rows of each row's loss when it runs alone, without padding
+  grad.NAME     gradient of row_loss
+  after.NAME    weights after three AdamW steps on that loss: lr 0.01, weight decay 0.01 but on biases and norms, clipped at 0.1
+"""
+import pathlib, sys
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForQuestionAnswering
+
+OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parent.parent / "nn/tests/fixtures")
+
+
+def bert():
+    torch.manual_seed(7)
+    config = BertConfig(vocab_size=24, hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, initializer_range=0.3,
+                        max_position_embeddings=20, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = BertForQuestionAnswering(config).eval()
+    for name, value in model.named_parameters():
+        if "LayerNorm" in name or name.endswith("bias"):
+            value.data += 0.1 * torch.randn_like(value)
+    folder = OUT / "bert_tiny"
+    model.save_pretrained(folder, safe_serialization=True)
+    lengths, width = [18, 11, 5], 18
+    ids, types, mask = (torch.zeros(3, width, dtype=torch.long) for _ in range(3))
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.randint(1, config.vocab_size, (length,))
+        types[row, length // 2:length] = 1
+        mask[row, :length] = 1
+    starts, ends = torch.tensor([3, 10, 0]), torch.tensor([7, 10, 4])
+    out = model(input_ids=ids, token_type_ids=types, attention_mask=mask, start_positions=starts, end_positions=ends)
+    golden = {"ids": ids, "tt": types, "am": mask, "start_positions": starts, "end_positions": ends, "start": out.start_logits,
+              "end": out.end_logits, "loss": out.loss[None]}
+
+    def row_loss():
+        rows = (model(input_ids=ids[r:r + 1, :n], token_type_ids=types[r:r + 1, :n], start_positions=starts[r:r + 1], end_positions=ends[r:r + 1]).loss
+                for r, n in enumerate(lengths))
+        return torch.stack(list(rows)).mean()
+
+    loss = row_loss()
+    loss.backward()
+    golden["row_loss"] = loss[None]
+    golden.update({f"grad.{name}": value.grad.clone() for name, value in model.named_parameters()})
+    model.zero_grad()
+    steps(model, row_loss)
+    golden.update({f"after.{name}": value for name, value in model.named_parameters()})
+    save_file({name: value.detach().contiguous() for name, value in golden.items()}, folder / "golden.safetensors")
+
+
+def steps(model, loss):
+    plain = lambda name: name.endswith("bias") or "LayerNorm" in name
+    groups = [{"params": [p for n, p in model.named_parameters() if not plain(n)], "weight_decay": 0.01},
+              {"params": [p for n, p in model.named_parameters() if plain(n)], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=0.01)
+    for _ in range(3):
+        optimiser.zero_grad()
+        loss().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimiser.step()
+
+
+if __name__ == "__main__":
+    bert()

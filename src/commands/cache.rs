@@ -1,0 +1,99 @@
+//! `qapipe cache`: the store.
+
+use std::time::SystemTime;
+
+use qapipe_cache::{Record, Store};
+use serde_json::{Value, json};
+
+use super::session::Session;
+use crate::args::{Cache, CacheCommand};
+use crate::failure::{Exit, Failure};
+use crate::grid::Grid;
+use crate::human::{ago, bytes, things};
+use crate::printer::{DIM, PLAIN};
+use crate::project::shown;
+
+pub(super) fn run(args: &Cache, session: &Session) -> Result<(), Failure> {
+    let store = session.store()?;
+    match args.command {
+        CacheCommand::Ls => list(&store, session),
+        CacheCommand::Size => size(&store, session),
+        CacheCommand::Verify => verify(&store, session),
+    }
+}
+
+fn list(store: &Store, session: &Session) -> Result<(), Failure> {
+    let mut records: Vec<Record> = store.records().collect();
+    records.sort_by(|a, b| b.run.cmp(&a.run).then_with(|| a.stage.cmp(&b.stage)).then_with(|| a.fingerprint.cmp(&b.fingerprint)));
+    if session.printer.json {
+        return session.printer.json(&json!({ "results": records.iter().map(to_json).collect::<Vec<_>>() }));
+    }
+    let mut grid = Grid::new(&["KEY", "PIPELINE", "STAGE", "KIND", "SIZE", "WHEN"]).right([false, false, false, false, true, false]);
+    let now = SystemTime::now();
+    for record in &records {
+        let when = ago(&record.run, now).unwrap_or_default();
+        let cells = [record.fingerprint.short(), record.pipeline.clone(), record.stage.clone(), record.kind.clone(), bytes(total(record) as f64), when];
+        grid.row(cells.into_iter().zip([DIM, PLAIN, PLAIN, PLAIN, PLAIN, DIM]));
+    }
+    session.printer.data(&grid.to_text(""))
+}
+
+fn to_json(record: &Record) -> Value {
+    json!({
+        "key": record.fingerprint, "pipeline": record.pipeline, "stage": record.stage, "kind": record.kind, "run": record.run,
+        "bytes": total(record), "outputs": record.outputs, "cost": record.cost,
+    })
+}
+
+fn total(record: &Record) -> u64 {
+    record.outputs.values().map(|artifact| artifact.bytes).sum()
+}
+
+fn size(store: &Store, session: &Session) -> Result<(), Failure> {
+    let usage = store.usage();
+    if session.printer.json {
+        return session.printer.json(&json!({
+            "store": store.root(), "results": usage.records, "objects": usage.objects, "object_bytes": usage.object_bytes,
+            "folders": usage.trees, "scratch_bytes": usage.scratch_bytes, "damaged_bytes": usage.damaged_bytes,
+        }));
+    }
+    let mut grid = Grid::new(&["", ""]);
+    let mut line = |name: &str, value: String| grid.plain([name.to_owned(), value]);
+    line("store", shown(store.root()));
+    line("results", usage.records.to_string());
+    line("objects", format!("{} in {} and {}", bytes(usage.object_bytes as f64), count(usage.objects, "file"), count(usage.trees, "folder")));
+    for (name, size) in [("unfinished", usage.scratch_bytes), ("set aside as damaged", usage.damaged_bytes)] {
+        if size > 0 {
+            line(name, bytes(size as f64));
+        }
+    }
+    session.printer.data(&grid.to_text(""))
+}
+
+fn count(count: u64, thing: &str) -> String {
+    usize::try_from(count).map_or_else(|_| format!("{count} {thing}s"), |count| things(count, thing))
+}
+
+fn verify(store: &Store, session: &Session) -> Result<(), Failure> {
+    let (mut read, mut size) = (0_usize, 0_u64);
+    let damages = store.verify_all(|artifact| {
+        read += 1;
+        size += artifact.bytes;
+    });
+    for damage in &damages {
+        store.set_aside(&damage.artifact)?;
+    }
+    let printer = &session.printer;
+    if printer.json {
+        let damaged: Vec<Value> = damages.iter().map(|damage| json!({ "digest": damage.artifact.digest, "what": damage.what })).collect();
+        printer.json(&json!({ "objects": read, "bytes": size, "damaged": damaged }))?;
+    } else if damages.is_empty() {
+        printer.data(&format!("{}, {}: all as they were stored\n", things(read, "object"), bytes(size as f64)))?;
+    }
+    if damages.is_empty() {
+        return Ok(());
+    }
+    damages.iter().for_each(|damage| printer.error(&format!("{damage}; it is set aside"), None));
+    printer.note("the next run that needs what was damaged computes it again");
+    Err(Failure::told(Exit::Failed))
+}

@@ -1,0 +1,55 @@
+//! `qapipe get`: a result out of the store.
+
+use qapipe_cache::{Artifact, Record};
+use qapipe_engine::{Engine, Options, nearest};
+use serde_json::json;
+
+use super::session::Session;
+use crate::args;
+use crate::failure::Failure;
+use crate::project::{pipeline_and_stage, shown};
+
+pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
+    let (file, wanted) = pipeline_and_stage(&args.words)?;
+    let (stage, output) = wanted.split_once('.').map_or((wanted.as_str(), None), |(stage, output)| (stage, Some(output)));
+    let options = Options { targets: vec![stage.to_owned()], device: args.machine.device, ..Options::default() };
+    let engine = session.engine(&file, &args.changes.set, options)?;
+    let record = current(&engine, stage)?;
+    let mut copied = Vec::new();
+    for (name, artifact) in chosen(&record, stage, output)? {
+        let to = args.output.join(name);
+        if to.exists() {
+            return Err(Failure::usage(format!("{} is there already", to.display())).help("name another folder with -o, or move it away"));
+        }
+        std::fs::create_dir_all(&args.output).map_err(|error| Failure::io(&args.output, &error))?;
+        engine.store().materialise(artifact, &to)?;
+        copied.push(to);
+    }
+    if session.printer.json {
+        return session.printer.json(&json!({ "stage": stage, "key": record.fingerprint, "copied": copied }));
+    }
+    session.printer.data(&copied.iter().map(|path| format!("{}\n", shown(path))).collect::<String>())
+}
+
+/// The result that the stage has now.
+fn current(engine: &Engine, stage: &str) -> Result<Record, Failure> {
+    let plan = engine.plan()?;
+    let key = plan.stages.iter().find(|planned| planned.stage == stage).and_then(|planned| planned.key);
+    let record = key.map(|key| engine.store().record(&key)).transpose()?.flatten();
+    record.ok_or_else(|| {
+        let file = engine.pipeline().file.display();
+        Failure::usage(format!("stage `{stage}` has no result as the pipeline stands now")).help(format!("`qapipe run {file} {stage}` computes it"))
+    })
+}
+
+/// The outputs that are meant.
+fn chosen<'a>(record: &'a Record, stage: &str, output: Option<&'a str>) -> Result<Vec<(&'a str, &'a Artifact)>, Failure> {
+    let Some(wanted) = output else { return Ok(record.outputs.iter().map(|(name, artifact)| (name.as_str(), artifact)).collect()) };
+    if let Some(artifact) = record.outputs.get(wanted) {
+        return Ok(vec![(wanted, artifact)]);
+    }
+    let names = record.outputs.keys().map(String::as_str);
+    let help = nearest(wanted, names.clone())
+        .map_or_else(|| format!("outputs: {}", names.collect::<Vec<_>>().join(", ")), |name| format!("did you mean `{stage}.{name}`?"));
+    Err(Failure::usage(format!("stage `{stage}` gives no `{wanted}`")).help(help))
+}

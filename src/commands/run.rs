@@ -1,0 +1,135 @@
+//! `qapipe run`: bring results up to date.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use qapipe_engine::{Engine, ErrorClass, Event, Observer, Options, Outcome, StageState};
+
+use super::results;
+use super::session::Session;
+use crate::args::Run;
+use crate::display::{self, Display};
+use crate::failure::{Exit, Failure};
+use crate::human::{seconds, things};
+use crate::interrupt;
+use crate::project;
+
+pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
+    let no_wait = args.no_wait;
+    let (file, options, set) = prepare(args);
+    let engine = session.engine(&file, &set, options)?;
+    let display = display::open(session.printer, engine.pipeline());
+    let shown = Arc::clone(&display);
+    let cancel = interrupt::watch(move |text| shown.tell(text))?;
+    let observer = Watcher { next: display.as_ref(), cancel: &cancel, no_wait, locked: AtomicBool::new(false), restored: Counter::default() };
+    let outcome = engine.run(&observer, &cancel);
+    display.close();
+    let outcome = outcome?;
+    collect(&engine, &outcome, session);
+    if !session.printer.json {
+        session.printer.note(&summary(&outcome, observer.restored.get()));
+        results::after_run(&engine, &outcome, session)?;
+    }
+    if observer.locked.load(Ordering::Relaxed) {
+        return Err(Failure::new(Exit::Locked, "another run is computing the same result").help("leave out --no-wait to wait for it"));
+    }
+    match exit(&outcome) {
+        Exit::Done => Ok(()),
+        exit => Err(Failure::told(exit)),
+    }
+}
+
+/// The file and the engine's options that the arguments mean.
+fn prepare(args: Run) -> (std::path::PathBuf, Options, Vec<qapipe_engine::Override>) {
+    let (file, targets) = project::pipeline_and_stages(args.pipeline, args.stages);
+    let defaults = Options::default();
+    let options = Options {
+        jobs: args.jobs.map_or(defaults.jobs, NonZeroUsize::get),
+        device: args.machine.device,
+        keep_going: args.keep_going,
+        force: args.force,
+        targets,
+        offline: args.offline,
+        ..defaults
+    };
+    (file, options, args.changes.set)
+}
+
+/// Passes events on; notes what the summary and the exit code need.
+struct Watcher<'a> {
+    next: &'a dyn Display,
+    cancel: &'a AtomicBool,
+    no_wait: bool,
+    locked: AtomicBool,
+    restored: Counter,
+}
+
+#[derive(Default)]
+struct Counter(std::sync::atomic::AtomicUsize);
+
+impl Counter {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Observer for Watcher<'_> {
+    fn event(&self, event: &Event) {
+        match event {
+            Event::Restored { .. } => self.restored.add(),
+            Event::Waiting { .. } if self.no_wait => {
+                self.locked.store(true, Ordering::Relaxed);
+                self.cancel.store(true, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        self.next.event(event);
+    }
+}
+
+/// Brings the result tables up to date. Results are safe in the store whatever becomes of the tables.
+fn collect(engine: &Engine, outcome: &Outcome, session: &Session) {
+    if let Err(error) = qapipe_stages::tables::collect(engine.pipeline(), outcome, engine.store()) {
+        session.printer.error(&format!("the result tables could not be written: {error}"), None);
+    }
+}
+
+/// The run in one line.
+fn summary(outcome: &Outcome, restored: usize) -> String {
+    let count = |wanted: fn(&StageState) -> bool| outcome.count(wanted);
+    let ran = count(|state| *state == StageState::Ran);
+    let cached = count(|state| *state == StageState::Cached);
+    let failed = count(|state| matches!(state, StageState::Failed(_)));
+    let blocked = count(|state| *state == StageState::Blocked);
+    let back = if restored > 0 { format!(", {} put back", things(restored, "file")) } else { String::new() };
+    if ran + failed + blocked == 0 {
+        return format!("nothing to do: {} cached{back}", things(cached, "stage"));
+    }
+    let mut parts = vec![format!("{ran} ran"), format!("{cached} cached")];
+    for (count, word) in [(failed, "failed"), (blocked, "not run")] {
+        if count > 0 {
+            parts.push(format!("{count} {word}"));
+        }
+    }
+    let ended = if outcome.interrupted { "interrupted: " } else { "" };
+    format!("{ended}{}{back} in {}  (run {})", parts.join(", "), seconds(outcome.seconds), outcome.run)
+}
+
+/// How the run ends: a bug before an interruption, that before failures; the machine is at fault only if it is for all of them.
+fn exit(outcome: &Outcome) -> Exit {
+    let mut classes = outcome.failures().map(|(_, error)| error.class).filter(|class| *class != ErrorClass::Interrupted).peekable();
+    if outcome.failures().any(|(_, error)| error.class == ErrorClass::Bug) {
+        Exit::Bug
+    } else if outcome.interrupted {
+        Exit::Interrupted
+    } else if classes.peek().is_some() {
+        if classes.all(|class| class == ErrorClass::Environment) { Exit::Environment } else { Exit::Failed }
+    } else {
+        Exit::Done
+    }
+}

@@ -1,0 +1,52 @@
+//! What the commands share: where to print, which store, how to come by an engine.
+
+use std::path::{Path, PathBuf};
+
+use qapipe_cache::Store;
+use qapipe_engine::{Engine, Options, Override, Pipeline};
+
+use crate::failure::Failure;
+use crate::kinds::kinds;
+use crate::printer::Printer;
+use crate::project;
+
+/// The surroundings of one command.
+pub(crate) struct Session {
+    pub(crate) printer: Printer,
+    /// `--store`, or else `QAPIPE_STORE`.
+    store: Option<PathBuf>,
+}
+
+impl Session {
+    pub(crate) fn new(printer: Printer, store: Option<PathBuf>) -> Self {
+        let from_environment = || std::env::var_os("QAPIPE_STORE").filter(|store| !store.is_empty()).map(PathBuf::from);
+        Self { printer, store: store.or_else(from_environment) }
+    }
+
+    /// The pipeline of a file, checked, with all the files that it reads there.
+    pub(crate) fn pipeline(&self, file: &Path, set: &[Override]) -> Result<Pipeline, Failure> {
+        let pipeline = Pipeline::load(file, &kinds(), set)?;
+        pipeline.check_files()?;
+        Ok(pipeline)
+    }
+
+    /// A pipeline over its store.
+    pub(crate) fn engine(&self, file: &Path, set: &[Override], options: Options) -> Result<Engine, Failure> {
+        let pipeline = self.pipeline(file, set)?;
+        let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
+        Ok(Engine::new(store, pipeline, Options { worker: project::worker(), ..options })?)
+    }
+
+    /// The store, where no pipeline says which.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        project::find_store(self.store.as_deref())
+    }
+
+    /// The store beside a pipeline file if one is named, else the nearest.
+    pub(crate) fn store_of(&self, pipeline: Option<&Pipeline>) -> Result<Store, Failure> {
+        match pipeline {
+            Some(pipeline) => project::find_store(Some(&project::store_beside(&pipeline.folder, self.store.as_deref()))),
+            None => self.store(),
+        }
+    }
+}

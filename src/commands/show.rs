@@ -1,0 +1,107 @@
+//! `qapipe show`: one past run, stage by stage.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use qapipe_engine::{Event, events, runs};
+use serde_json::json;
+
+use super::session::Session;
+use crate::args;
+use crate::failure::Failure;
+use crate::grid::Grid;
+use crate::human::{seconds, things};
+use crate::printer::{BAD, DIM, DUE, GOOD, PLAIN};
+
+pub(super) fn run(args: &args::Show, session: &Session) -> Result<(), Failure> {
+    let store = session.store()?;
+    let run = find(store.root(), args.run.as_deref())?;
+    let events = events(store.root(), &run).unwrap_or_default();
+    if session.printer.json {
+        return session.printer.json(&json!({ "run": run, "events": events }));
+    }
+    session.printer.data(&to_text(&run, &events))
+}
+
+/// The id of the run that is meant: the newest, or the one that the given text is a part of.
+pub(super) fn find(root: &Path, wanted: Option<&str>) -> Result<String, Failure> {
+    let all: Vec<String> = runs(root).into_iter().map(|past| past.run).collect();
+    let Some(wanted) = wanted else {
+        return all.into_iter().next().ok_or_else(|| Failure::usage("nothing has run yet").help("`qapipe run` does it"));
+    };
+    let fitting: Vec<&String> = all.iter().filter(|run| run.contains(wanted)).collect();
+    match fitting.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(Failure::usage(format!("no run `{wanted}`")).help("`qapipe log` lists them")),
+        several => Err(Failure::usage(format!("{} runs fit `{wanted}`", several.len())).help("`qapipe log` lists them; give more of the id")),
+    }
+}
+
+/// What became of one stage.
+#[derive(Clone, Debug, Default)]
+struct Line {
+    state: &'static str,
+    key: String,
+    because: String,
+    time: String,
+}
+
+fn to_text(run: &str, events: &[Event]) -> String {
+    let mut order: Vec<&str> = Vec::new();
+    let mut lines: HashMap<&str, Line> = HashMap::new();
+    let (mut head, mut tail) = (format!("Run {run}\n"), "the run did not end: it goes on, or was killed\n".to_owned());
+    for event in events {
+        match event {
+            Event::RunStarted { pipeline, stages, .. } => head = format!("Run {run}: pipeline {pipeline}, {}\n", things(*stages, "stage")),
+            Event::RunFinished { ran, cached, failed, blocked, seconds: time, .. } => {
+                tail = format!("{ran} ran, {cached} cached, {failed} failed, {blocked} not run in {}\n", seconds(*time));
+            }
+            event => note(event, &mut order, &mut lines),
+        }
+    }
+    let mut grid = Grid::new(&["STATE", "STAGE", "KEY", "BECAUSE", "TIME"]);
+    for stage in order {
+        let line = lines.remove(stage).unwrap_or_default();
+        grid.row([(line.state.to_owned(), style(line.state)), (stage.to_owned(), PLAIN), (line.key, DIM), (line.because, PLAIN), (line.time, PLAIN)]);
+    }
+    format!("{head}{}{tail}", grid.to_text(" "))
+}
+
+/// Takes an event into the lines; later events of a stage overrule earlier ones.
+fn note<'a>(event: &'a Event, order: &mut Vec<&'a str>, lines: &mut HashMap<&'a str, Line>) {
+    let (stage, change): (&str, Box<dyn FnOnce(&mut Line) + '_>) = match event {
+        Event::Cached { stage, key } => (stage, Box::new(|line| (line.state, line.key) = ("cached", short(key)))),
+        Event::Started { stage, key, because, .. } => {
+            (stage, Box::new(|line| (line.state, line.key, line.because) = ("running", short(key), because.clone())))
+        }
+        Event::Finished { stage, key, seconds: time, .. } => {
+            (stage, Box::new(|line| (line.state, line.key, line.time) = ("done", short(key), seconds(*time))))
+        }
+        Event::Failed { stage, error } => {
+            let first = error.message.lines().next().unwrap_or_default();
+            (stage, Box::new(move |line| (line.state, line.because) = ("failed", first.to_owned())))
+        }
+        Event::Blocked { stage, by } => {
+            let because = if by.is_empty() { "the run was stopping".to_owned() } else { format!("after {by}") };
+            (stage, Box::new(move |line| (line.state, line.because) = ("not run", because)))
+        }
+        _ => return,
+    };
+    if !lines.contains_key(stage) {
+        order.push(stage);
+    }
+    change(lines.entry(stage).or_default());
+}
+
+fn short(key: &str) -> String {
+    key.chars().take(8).collect()
+}
+
+fn style(state: &str) -> anstyle::Style {
+    match state {
+        "failed" => BAD,
+        "done" | "cached" => GOOD,
+        "running" => DUE,
+        _ => DIM,
+    }
+}

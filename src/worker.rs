@@ -1,0 +1,5 @@
+//! The executable that runs torch-backed stages; `qapipe` starts it.
+
+fn main() -> std::process::ExitCode {
+    qapipe_worker::main()
+}

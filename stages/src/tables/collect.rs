@@ -1,0 +1,169 @@
+//! After a run: the rows of evaluations and trainings go into the tables folder, with where they come from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use qapipe_cache::{Record, Store};
+use qapipe_engine::{ArtifactType, Outcome, Pipeline, StageOutcome, StageState};
+
+use super::lineage::{Chain, lineage};
+use super::{Lineage, MetricsRow, PredictionRow, Row, StageRow, TrainingRow, read_table, write_table};
+use crate::error::Error;
+
+/// Folder of the tables within a store.
+pub const TABLES: &str = "tables";
+
+/// What came of collecting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Files that were written, relative to the tables folder.
+    pub written: Vec<String>,
+}
+
+/// Writes what a run gave into the tables folder of its store: `metrics`, `predictions` and `training` for every stage that has
+/// such an output, unless they are there; `stages` where something ran; and in `current` which key each of these stages has now. A stage
+/// that failed has none. A run that found everything cached writes nothing.
+///
+/// # Errors
+/// Where a result cannot be read, or the tables folder not be written.
+pub fn collect(pipeline: &Pipeline, outcome: &Outcome, store: &Store) -> Result<Collected, Error> {
+    let position = pipeline.stages.iter().enumerate().map(|(at, spec)| (spec.name.as_str(), at)).collect();
+    let by_name = outcome.stages.iter().map(|stage| (stage.stage.as_str(), stage)).collect();
+    let mut run = Run { pipeline, outcome, store, position, by_name, tables: store.root().join(TABLES), collected: Collected::default() };
+    for stage in &outcome.stages {
+        run.stage(stage)?;
+    }
+    run.current()?;
+    run.stages()?;
+    Ok(run.collected)
+}
+
+struct Run<'a> {
+    pipeline: &'a Pipeline,
+    outcome: &'a Outcome,
+    store: &'a Store,
+    position: HashMap<&'a str, usize>,
+    by_name: HashMap<&'a str, &'a StageOutcome>,
+    tables: PathBuf,
+    collected: Collected,
+}
+
+/// The table that an output of a type belongs to.
+fn table_of(artifact: ArtifactType) -> Option<&'static str> {
+    match artifact {
+        ArtifactType::METRICS => Some("metrics"),
+        ArtifactType::PREDICTIONS => Some("predictions"),
+        ArtifactType::TRAINING_LOG => Some("training"),
+        _ => None,
+    }
+}
+
+impl Run<'_> {
+    /// Collects the outputs of a stage that are tables.
+    fn stage(&mut self, stage: &StageOutcome) -> Result<(), Error> {
+        let (Some(record), Some(&at)) = (&stage.record, self.position.get(stage.stage.as_str())) else { return Ok(()) };
+        let spec = &self.pipeline.stages[at];
+        let mut chain = None;
+        for output in &spec.outputs {
+            let Some(table) = table_of(output.artifact) else { continue };
+            let name = format!("{table}/{}.{}.{}.parquet", self.pipeline.name, spec.name, record.fingerprint.short());
+            let Some(artifact) = record.outputs.get(&output.name).filter(|_| !self.tables.join(&name).exists()) else { continue };
+            let record_of =
+                |index: usize| self.by_name.get(self.pipeline.stages[index].name.as_str()).and_then(|stage| stage.record.as_deref());
+            let chain = chain.get_or_insert_with(|| Chain::of(self.pipeline, at, &record_of));
+            let from = self.store.path(artifact);
+            let lineage = lineage(self.pipeline, at, record, chain);
+            self.table(table, &name, &from, &lineage, chain)?;
+            self.collected.written.push(name);
+        }
+        Ok(())
+    }
+
+    fn table(&self, table: &str, name: &str, from: &Path, lineage: &Lineage, chain: &Chain) -> Result<(), Error> {
+        let path = self.tables.join(name);
+        match table {
+            "metrics" => beside(&path, lineage, read_table::<MetricsRow>(from)?.into_iter().map(|row| chain.add_costs(row)).collect()),
+            "predictions" => beside(&path, lineage, read_table::<PredictionRow>(from)?),
+            _ => beside(&path, lineage, read_table::<TrainingRow>(from)?),
+        }
+    }
+
+    /// Writes which key each stage has now, where that is not what the file says.
+    fn current(&mut self) -> Result<(), Error> {
+        let name = format!("current/{}.json", self.pipeline.name);
+        let path = self.tables.join(&name);
+        let old: BTreeMap<String, String> = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(e) => return Err(Error::io(&path)(e)),
+        };
+        let mut new = BTreeMap::new();
+        for spec in self.pipeline.stages.iter().filter(|spec| spec.outputs.iter().any(|output| table_of(output.artifact).is_some())) {
+            let key = match self.by_name.get(spec.name.as_str()) {
+                Some(stage) => stage.record.as_ref().map(|record| record.fingerprint.to_string()),
+                None => old.get(&spec.name).cloned(),
+            };
+            new.extend(key.map(|key| (spec.name.clone(), key)));
+        }
+        if new == old {
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(&new).map_err(|e| Error::data(format!("{}: {e}", path.display())))?;
+        place(&path, |to| std::fs::write(to, format!("{text}\n")).map_err(Error::io(to)))?;
+        self.collected.written.push(name);
+        Ok(())
+    }
+
+    /// Writes one row a stage, where something ran.
+    fn stages(&mut self) -> Result<(), Error> {
+        if !self.outcome.stages.iter().any(|stage| matches!(stage.state, StageState::Ran | StageState::Failed(_))) {
+            return Ok(());
+        }
+        let rows: Vec<StageRow> = self.outcome.stages.iter().map(|stage| self.stage_row(stage)).collect();
+        let name = format!("stages/{}.parquet", self.outcome.run);
+        place(&self.tables.join(&name), |to| write_table(to, &rows))?;
+        self.collected.written.push(name);
+        Ok(())
+    }
+
+    fn stage_row(&self, stage: &StageOutcome) -> StageRow {
+        let cost = |name: &str| stage.record.as_ref().and_then(|record: &std::sync::Arc<Record>| record.cost.get(name).copied());
+        let kind = self.position.get(stage.stage.as_str()).map_or("", |&at| self.pipeline.stages[at].kind.name());
+        let state = match stage.state {
+            StageState::Cached => "cached",
+            StageState::Ran => "ran",
+            StageState::Failed(_) => "failed",
+            StageState::Blocked => "blocked",
+        };
+        StageRow {
+            run: self.outcome.run.clone(),
+            pipeline: self.pipeline.name.clone(),
+            stage: stage.stage.clone(),
+            kind: kind.to_owned(),
+            key: stage.key.map(|key| key.to_string()),
+            state: state.to_owned(),
+            seconds: cost("wall_seconds"),
+            peak_memory_bytes: cost("peak_memory_bytes"),
+            device: stage.record.as_ref().and_then(|record| record.provenance.get("device").cloned()),
+        }
+    }
+}
+
+/// Writes rows with a lineage beside each.
+fn beside<R: Row + Clone>(path: &Path, lineage: &Lineage, rows: Vec<R>) -> Result<(), Error> {
+    let rows: Vec<(Lineage, R)> = rows.into_iter().map(|row| (lineage.clone(), row)).collect();
+    place(path, |to| write_table(to, &rows))
+}
+
+/// Writes a file beside its place, then moves it there: whoever reads sees all of it or nothing.
+fn place(path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let scratch = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = write(&scratch).and_then(|()| std::fs::rename(&scratch, path).map_err(Error::io(path)));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&scratch);
+    }
+    written
+}

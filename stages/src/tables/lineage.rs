@@ -1,0 +1,104 @@
+//! Where a result comes from: the columns that every collected table begins with.
+
+use qapipe_cache::Record;
+use qapipe_engine::{Pipeline, Source};
+
+use super::{MetricsRow, table};
+
+table! {
+    /// Which stage a row comes from, and what its model was made of.
+    Lineage {
+        /// Name of the pipeline.
+        pipeline: String,
+        /// Name of the stage.
+        stage: String,
+        /// Fingerprint of the stage, as 64 hexadecimal digits.
+        key: String,
+        /// Where the model came from first: a hub repository, a folder, or `new` for random weights; null without a model.
+        base_model: Option<String>,
+        /// The kinds of stage that made the model out of the base model, in order, joined by ` + `; null without a model or any.
+        method: Option<String>,
+        /// Seed of the last training, or of the stage itself where nothing was trained.
+        seed: u64,
+    }
+}
+
+/// The stages that made a stage's model, from the checkpoint on.
+pub(super) struct Chain {
+    stages: Vec<usize>,
+    base: Option<String>,
+    costs: Costs,
+}
+
+#[derive(Default)]
+struct Costs {
+    seconds: Option<f64>,
+    memory: Option<f64>,
+    energy: Option<f64>,
+}
+
+impl Chain {
+    /// Follows `model` inputs up from a stage.
+    pub(super) fn of<'r>(pipeline: &Pipeline, stage: usize, record: &dyn Fn(usize) -> Option<&'r Record>) -> Self {
+        let mut chain = Self { stages: Vec::new(), base: None, costs: Costs::default() };
+        let mut at = stage;
+        loop {
+            let spec = &pipeline.stages[at];
+            if spec.kind.name() == "checkpoint" {
+                chain.base = Some(spec.values.text("source").unwrap_or("new").to_owned());
+                break;
+            }
+            if spec.kind.name() != "evaluate" {
+                chain.stages.push(at);
+                chain.costs.add(record(at));
+            }
+            let model = spec.inputs.iter().find(|input| input.param == "model").map(|input| &input.source);
+            // References make no circles in a checked pipeline.
+            let Some(Source::Stage { index, .. }) = model else { break };
+            at = *index;
+        }
+        chain.stages.reverse();
+        chain
+    }
+
+    /// The training costs of the whole chain, where a row has none: seconds and energy add up, of memory the most counts.
+    pub(super) fn add_costs(&self, row: MetricsRow) -> MetricsRow {
+        MetricsRow {
+            train_seconds: row.train_seconds.or(self.costs.seconds),
+            train_peak_memory_bytes: row.train_peak_memory_bytes.or(self.costs.memory),
+            train_energy_joules: row.train_energy_joules.or(self.costs.energy),
+            ..row
+        }
+    }
+}
+
+impl Costs {
+    fn add(&mut self, record: Option<&Record>) {
+        let cost = |name: &str| record.and_then(|record| record.cost.get(name).copied());
+        let sum = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        self.seconds = sum(self.seconds, cost("train_seconds"));
+        self.energy = sum(self.energy, cost("energy_joules"));
+        self.memory = match (self.memory, cost("peak_memory_bytes")) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+/// The lineage of a stage's rows.
+pub(super) fn lineage(pipeline: &Pipeline, stage: usize, record: &Record, chain: &Chain) -> Lineage {
+    let spec = &pipeline.stages[stage];
+    let kinds: Vec<&str> = chain.stages.iter().map(|&at| pipeline.stages[at].kind.name()).collect();
+    let trained = chain.stages.iter().rev().find(|&&at| pipeline.stages[at].kind.seeded());
+    Lineage {
+        pipeline: pipeline.name.clone(),
+        stage: spec.name.clone(),
+        key: record.fingerprint.to_string(),
+        base_model: chain.base.clone(),
+        method: (chain.base.is_some() && !kinds.is_empty()).then(|| kinds.join(" + ")),
+        seed: trained.map_or(spec.seed, |&at| pipeline.stages[at].seed),
+    }
+}

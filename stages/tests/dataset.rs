@@ -1,0 +1,259 @@
+//! The dataset stage on good and bad input.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::{DataType, Field};
+use common::{Log, bytes, dataset, run_logged, shared};
+use qapipe_engine::{ErrorClass, StageError, StageKind, Values};
+use qapipe_stages::examples::{Examples, Info};
+use qapipe_stages::kinds::Dataset;
+use serde_json::{Value, json};
+
+fn file(qas: &Value) -> Value {
+    json!({ "version": "v2.0", "data": [{ "title": "T", "paragraphs": [{ "context": "Zoé saw 😀 the cat. The cat sat.", "qas": qas }] }] })
+}
+
+fn asked(id: &str, text: &str, start: i64) -> Value {
+    json!({ "id": id, "question": "Who?", "answers": [{ "text": text, "answer_start": start }], "is_impossible": false })
+}
+
+fn none(id: &str) -> Value {
+    json!({ "id": id, "question": "Why?", "answers": [], "is_impossible": true, "plausible_answers": [{ "text": "Zoé", "answer_start": 0 }] })
+}
+
+/// Runs the stage over one file as its train part.
+fn load(content: &[u8], options: Value, folder: &Path) -> Result<Examples, StageError> {
+    let path = folder.join("data.json");
+    std::fs::write(&path, content).unwrap();
+    let mut values = json!({ "train": "data.json" });
+    values.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let out = folder.join("out");
+    let _ = std::fs::remove_dir_all(&out);
+    dataset(values, &[("train", &path)], &out).map(|data| Examples::open(&data.join("train.arrow")).unwrap())
+}
+
+fn refused(content: &Value, options: Value) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let error = load(content.to_string().as_bytes(), options, folder.path()).unwrap_err();
+    assert_eq!(error.class, ErrorClass::Failed);
+    assert!(error.help.is_some(), "no help for: {error}");
+    error.to_string()
+}
+
+#[test]
+fn answers_count_code_points_and_plausible_ones_are_never_gold() {
+    let folder = tempfile::tempdir().unwrap();
+    let examples = load(file(&json!([asked("q1", "the cat", 10), none("q2")])).to_string().as_bytes(), json!({}), folder.path()).unwrap();
+    assert_eq!(examples.golds(0).collect::<Vec<_>>(), ["the cat"]);
+    assert_eq!(examples.starts(0), [10]);
+    assert!(!examples.has_answer(1) && examples.impossible(1));
+    assert_eq!((examples.contexts(), examples.len()), (1, 2));
+    assert_eq!(Info::open(&folder.path().join("out/examples")).unwrap(), Info { name: "squad".to_owned(), version: "2.0".to_owned() });
+}
+
+#[test]
+fn a_broken_shape_is_named_by_its_path() {
+    let shape = |value: Value| refused(&value, json!({}));
+    assert!(shape(json!([])).ends_with("data.json: the top level is a list, not an object"));
+    assert!(shape(json!({ "version": "v2.0" })).ends_with("data.json: the top level has no `data`"));
+    assert!(shape(json!({ "data": [{ "title": "T" }] })).ends_with("data[0] has no `paragraphs`"));
+    assert!(
+        shape(json!({ "data": [{ "paragraphs": [{ "context": 3, "qas": [] }] }] }))
+            .ends_with("data[0].paragraphs[0].context is a number, not a text")
+    );
+    assert!(shape(file(&json!([none("q"), 7]))).ends_with("data[0].paragraphs[0].qas[1] is a number, not an object"));
+    assert!(
+        shape(file(&json!([{ "id": "q", "question": "?", "answers": [{ "text": "Zoé" }] }])))
+            .ends_with("qas[0].answers[0] has no `answer_start`")
+    );
+    assert!(shape(file(&json!([asked("q", "Zoé", -1)]))).ends_with("qas[0].answers[0].answer_start is -1, not a whole number from 0"));
+    let folder = tempfile::tempdir().unwrap();
+    let text = |content: &[u8]| load(content, json!({}), folder.path()).unwrap_err().to_string();
+    assert!(text(b"{\"data\": [").contains("data.json: not JSON: EOF while parsing a list at line 1 column 10"));
+    assert!(text(b"\xff\xfe{").contains("byte 0 is not UTF-8"));
+    assert!(text(b"").contains("not JSON"));
+}
+
+#[test]
+fn an_answer_off_its_place_names_the_question() {
+    let bad = file(&json!([asked("q1", "Zoé", 0), asked("q2", "the cat", 11)]));
+    let message = refused(&bad, json!({}));
+    assert!(
+        message.ends_with(
+            "data[0].paragraphs[0].qas[1]: question q2: the answer \"the cat\" is not at code point 11, where \"he cat.\" stands"
+        ),
+        "{message}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let dropped = load(bad.to_string().as_bytes(), json!({ "on_bad_answer": "drop" }), folder.path()).unwrap();
+    assert_eq!((dropped.len(), dropped.id(0)), (1, "q1"));
+    let moved = load(bad.to_string().as_bytes(), json!({ "on_bad_answer": "relocate" }), folder.path()).unwrap();
+    assert_eq!(moved.starts(1), [10]);
+    let strange = refused(&file(&json!([asked("q", "dog", 0)])), json!({ "on_bad_answer": "relocate" }));
+    assert!(strange.ends_with("question q: the answer \"dog\" does not stand in the paragraph"), "{strange}");
+    assert!(refused(&file(&json!([asked("q", "cat", 4_000_000_000)])), json!({})).contains("where \"\" stands"));
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let both = json!([{ "id": "q", "question": "?", "answers": [{ "text": "Zoé", "answer_start": 0 }], "is_impossible": true }]);
+    assert!(refused(&file(&both), json!({})).ends_with("question q: it is impossible, but has answers"));
+    let neither = json!([{ "id": "q", "question": "?", "answers": [], "is_impossible": false }]);
+    assert!(refused(&file(&neither), json!({})).ends_with("question q: it is not impossible, but has no answers"));
+    assert!(refused(&file(&json!([none("q"), none("q")])), json!({})).ends_with("the train part has question q twice"));
+    assert!(refused(&file(&json!([none("q")])), json!({ "version": "1.1" })).contains("question q of the train part has no answer"));
+}
+
+#[test]
+fn what_a_file_is_its_content_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = file(&json!([asked("q1", "Zoé", 0), none("q2")])).to_string();
+    let plain = load(text.as_bytes(), json!({}), folder.path()).unwrap();
+    let first = bytes(&folder.path().join("out/examples"));
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(text.as_bytes()).unwrap();
+    let gz = gz.finish().unwrap();
+    load(&gz, json!({}), folder.path()).unwrap();
+    assert_eq!(first, bytes(&folder.path().join("out/examples")));
+    let cut = load(&gz[..gz.len() / 2], json!({}), folder.path()).unwrap_err();
+    assert!(cut.to_string().contains("the gzip data is damaged or cut off"), "{cut}");
+    let parquet = load(&parquet(), json!({}), folder.path()).unwrap();
+    assert_eq!((plain.id(0), plain.context(0), plain.starts(0)), (parquet.id(0), parquet.context(0), parquet.starts(0)));
+    assert!(parquet.impossible(1));
+    let damaged = load(b"PAR1 but nothing else", json!({}), folder.path()).unwrap_err();
+    assert!(damaged.to_string().contains("not a Parquet file that qapipe reads"), "{damaged}");
+}
+
+/// The two questions as the hub keeps them.
+fn parquet() -> Vec<u8> {
+    let text = |texts: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
+    let list = |item: ArrayRef| -> ArrayRef {
+        let field = Arc::new(Field::new("item", item.data_type().clone(), true));
+        Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([1, 0]), item, None))
+    };
+    let (texts, starts) = (list(Arc::new(StringArray::from(vec!["Zoé"]))), list(Arc::new(Int32Array::from(vec![0]))));
+    let field = |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+    let answers = StructArray::from(vec![(field("text", &texts), texts.clone()), (field("answer_start", &starts), starts.clone())]);
+    let context = "Zoé saw 😀 the cat. The cat sat.";
+    let columns = [
+        ("id", text(["q1", "q2"])),
+        ("title", text(["T", "T"])),
+        ("context", text([context, context])),
+        ("question", text(["Who?", "Why?"])),
+        ("answers", Arc::new(answers) as ArrayRef),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    assert_eq!(batch.column(0).data_type(), &DataType::Utf8);
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+#[test]
+fn a_folder_is_read_by_the_names_of_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("hub/plain_text");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("validation-00000-of-00001.parquet"), parquet()).unwrap();
+    let source = folder.path().join("hub");
+    let out = dataset(json!({ "source": "hub" }), &[("source", &source)], &folder.path().join("out")).unwrap();
+    assert!(out.join("dev.arrow").exists() && !out.join("train.arrow").exists());
+    std::fs::create_dir(source.join("other")).unwrap();
+    std::fs::write(source.join("other/dev.parquet"), parquet()).unwrap();
+    let error = dataset(json!({ "source": "hub" }), &[("source", &source)], &folder.path().join("out2")).unwrap_err();
+    assert!(error.to_string().contains("dev files in two folders"), "{error}");
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let error =
+        dataset(json!({ "source": "empty" }), &[("source", &folder.path().join("empty"))], &folder.path().join("out3")).unwrap_err();
+    assert_eq!(error.to_string(), "empty: no train and no dev or validation files");
+}
+
+#[test]
+fn a_subset_is_chosen_by_ids_and_a_smaller_one_is_part_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: Vec<Value> = (0..50).map(|at| none(&format!("q{at}"))).collect();
+    let ids = |rows: &[Value], options: Value| -> Vec<String> {
+        let examples = load(file(&json!(rows)).to_string().as_bytes(), options, folder.path()).unwrap();
+        (0..examples.len()).map(|row| examples.id(row).to_owned()).collect()
+    };
+    let ten = ids(&rows, json!({ "limit_train": 10 }));
+    assert_eq!(ten.len(), 10);
+    let five = ids(&rows, json!({ "limit_train": 5 }));
+    assert!(five.iter().all(|id| ten.contains(id)));
+    assert_ne!(ten, ids(&rows, json!({ "limit_train": 10, "subset_seed": 1 })));
+    let reversed: Vec<Value> = rows.iter().rev().cloned().collect();
+    let mut back = ids(&reversed, json!({ "limit_train": 10 }));
+    back.reverse();
+    assert_eq!(ten, back);
+}
+
+#[test]
+fn questions_in_both_parts_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("both.json");
+    std::fs::write(&path, file(&json!([none("q")])).to_string()).unwrap();
+    let log = Log::default();
+    run_logged(
+        &Dataset,
+        json!({ "train": "both.json", "dev": "both.json" }),
+        &[("train", &path), ("dev", &path)],
+        &folder.path().join("out"),
+        &log,
+    )
+    .unwrap();
+    assert!(log.0.lock().unwrap().iter().any(|line| line.starts_with("warning: 1 questions of dev are in train")));
+}
+
+#[test]
+fn the_sample_is_always_the_same_and_a_third_unanswerable() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |name: &str| dataset(json!({ "source": "sample" }), &[], &folder.path().join(name)).unwrap();
+    let data = load("one");
+    assert_eq!(bytes(&data), bytes(&load("two")));
+    assert_eq!(Info::open(&data).unwrap(), Info { name: "sample".to_owned(), version: "2.0".to_owned() });
+    let open = |name: &str| Examples::open(&data.join(name)).unwrap();
+    let (train, dev) = (open("train.arrow"), open("dev.arrow"));
+    assert_eq!((train.len(), dev.len()), (1200, 240));
+    for part in [&train, &dev] {
+        let without = (0..part.len()).filter(|&row| !part.has_answer(row)).count();
+        assert_eq!(3 * without, part.len());
+        for row in 0..part.len() {
+            let words = part.context(row).split_whitespace().count();
+            assert!((25..=80).contains(&words), "{words} words");
+            // The answer stands there once: no question has two places to point at.
+            part.golds(row).for_each(|gold| assert_eq!(part.context(row).matches(gold).count(), 1, "{gold}: {}", part.context(row)));
+        }
+    }
+    let contexts: std::collections::HashSet<&str> = (0..train.contexts()).map(|at| train.context_text(at)).collect();
+    assert!((0..dev.contexts()).all(|at| !contexts.contains(dev.context_text(at))));
+}
+
+#[test]
+fn values_that_make_no_data_set_are_refused_before_running() {
+    let check = |values: Value| Dataset.check(&Values(values.as_object().unwrap().clone()));
+    assert_eq!(check(json!({})).unwrap_err().message, "no data is given");
+    assert_eq!(check(json!({ "source": "sample", "dev": "x" })).unwrap_err().param, "dev");
+    assert_eq!(check(json!({ "dev": "x", "limit_train": 3 })).unwrap_err().message, "there is no `train` to limit");
+    assert!(check(json!({ "dev": "x", "limit_dev": 3 })).is_ok());
+}
+
+#[test]
+fn the_whole_train_set_loads() {
+    let Some(train) = shared("data/squad/train-v2.0.json.gz") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let started = std::time::Instant::now();
+    let data = dataset(json!({ "train": "x" }), &[("train", &train)], folder.path()).unwrap();
+    eprintln!("loaded in {:.2} s", started.elapsed().as_secs_f64());
+    let examples = Examples::open(&data.join("train.arrow")).unwrap();
+    assert_eq!(examples.len(), 128_476);
+    assert_eq!((0..examples.len()).filter(|&row| examples.has_answer(row)).count(), 87_599);
+}

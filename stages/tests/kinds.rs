@@ -1,0 +1,103 @@
+//! Every kind is held to the same standard.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use qapipe_engine::{Kinds, Param, Pipeline, Place, Ty, Values};
+use qapipe_stages::KINDS;
+use serde_json::{Value, json};
+
+fn params(of: &'static [Param], found: &mut Vec<&'static Param>) {
+    for param in of {
+        found.push(param);
+        if let Ty::Table(inner) = param.ty {
+            params(inner, found);
+        }
+    }
+}
+
+#[test]
+fn every_kind_and_parameter_is_documented() {
+    let mut names = HashSet::new();
+    for kind in KINDS {
+        assert!(names.insert(kind.name()), "{} is listed twice", kind.name());
+        let first = kind.doc().lines().next().unwrap();
+        assert!(first.ends_with('.') && first.len() < 140, "{}: {first}", kind.name());
+        let mut all = Vec::new();
+        params(kind.params(), &mut all);
+        for param in all {
+            let doc = param.doc;
+            assert!(
+                doc.ends_with('.') && !doc.starts_with(|c: char| c.is_lowercase()) && doc.len() < 200,
+                "{}.{}: {doc}",
+                kind.name(),
+                param.name
+            );
+        }
+        let own: HashSet<&str> = kind.params().iter().map(|param| param.name).collect();
+        assert_eq!(own.len(), kind.params().len());
+        assert!(kind.version() > 0);
+    }
+}
+
+#[test]
+fn kinds_that_run_in_a_worker_refuse_to_run_here() {
+    let here: Vec<&str> = KINDS.iter().filter(|kind| kind.place() == Place::Here).map(|kind| kind.name()).collect();
+    assert_eq!(here, ["command", "dataset", "tokenize"]);
+}
+
+#[test]
+fn the_pipeline_of_the_readme_checks() {
+    let text = r#"
+        [stages.squad]
+        kind = "dataset"
+        source = "sample"
+        [stages.base]
+        kind = "checkpoint"
+        config = { hidden_size = 64, num_hidden_layers = 2, num_attention_heads = 2, intermediate_size = 256 }
+        vocabulary = "@squad"
+        vocab_size = 2000
+        [stages.features]
+        kind = "tokenize"
+        dataset = "@squad"
+        model = "@base"
+        max_length = 128
+        stride = 32
+        [stages.tuned]
+        kind = "fine-tune"
+        model = "@base"
+        data = "@features"
+        train = { epochs = 20, lr = 2e-3, holdout = 0.1, evaluations = 1, keep = "best" }
+        hints = { micro_batch_tokens = 4096 }
+        [stages.scores]
+        kind = "evaluate"
+        model = "@tuned"
+        data = "@features"
+    "#;
+    let pipeline = Pipeline::parse(text, Path::new("readme.toml"), &Kinds::new(KINDS), &[]).unwrap();
+    let tuned = pipeline.stages.iter().find(|stage| stage.name == "tuned").unwrap();
+    assert_eq!(tuned.values.get("train.batch"), Some(&json!(32)));
+    let wrong = text.replace("data = \"@features\"\n        train", "data = \"@squad\"\n        train");
+    let error = Pipeline::parse(&wrong, Path::new("readme.toml"), &Kinds::new(KINDS), &[]).unwrap_err();
+    assert!(format!("{error:?}").contains("`@squad` is an examples table; `data` wants a features table"), "{error:?}");
+}
+
+fn refused(kind: &str, values: Value) -> String {
+    let kind = KINDS.iter().find(|known| known.name() == kind).unwrap();
+    kind.check(&Values(values.as_object().unwrap().clone())).unwrap_err().message
+}
+
+#[test]
+fn values_that_exclude_each_other_are_refused_before_running() {
+    assert!(refused("checkpoint", json!({})).contains("neither `source` nor `config`"));
+    assert!(refused("checkpoint", json!({ "source": "x", "config": {} })).contains("exclude each other"));
+    assert!(refused("checkpoint", json!({ "config": {} })).contains("needs `vocabulary` or `tokenizer`"));
+    assert!(refused("checkpoint", json!({ "config": {}, "vocabulary": "@a", "tokenizer": "b" })).contains("exclude each other"));
+    assert!(refused("checkpoint", json!({ "source": "x", "vocabulary": "@a" })).contains("goes with `config`"));
+    let heads = json!({ "config": { "hidden_size": 10, "num_attention_heads": 3 }, "vocabulary": "@a" });
+    assert_eq!(refused("checkpoint", heads), "3 heads do not divide a hidden_size of 10");
+    assert!(refused("fine-tune", json!({ "train": { "evaluations": 2, "holdout": 0.0, "keep": "last" } })).contains("held-out"));
+    assert!(refused("fine-tune", json!({ "train": { "evaluations": 0, "holdout": 0.1, "keep": "best" } })).contains("needs evaluations"));
+    assert!(refused("tokenize", json!({ "max_length": 64, "stride": 61 })).contains("leaves no room"));
+}

@@ -1,0 +1,12 @@
+//! The command as its users meet it: exit codes, what is printed where, and what runs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod check;
+mod info;
+mod plan;
+mod probes;
+mod run;
+mod signals;
+mod store;
+mod support;

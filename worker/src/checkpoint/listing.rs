@@ -1,0 +1,86 @@
+//! Which files of a model there are, in a folder or on the hub.
+
+use std::path::Path;
+
+use qapipe_engine::StageError;
+use qapipe_stages::tokenizer::{TOKENIZER, VOCABULARY};
+
+use super::{CONFIG, WEIGHTS};
+use crate::error::Error;
+
+/// Weights in formats that can run code when they are read.
+const PICKLES: &[&str] = &["bin", "pt", "pth", "ckpt", "pkl", "pickle"];
+
+/// Names of the files in a folder, sorted. `name` is what the user called it.
+///
+/// # Errors
+/// Where there is no such folder.
+pub fn list(folder: &Path, name: &str) -> Result<Vec<String>, Error> {
+    if !folder.is_dir() {
+        return Err(Error::failed(format!("{name}: is no folder")));
+    }
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Checks that files make a model: configuration, weights as safetensors, a tokenizer.
+///
+/// # Errors
+/// Where one is missing, or the weights are pickled: reading those can run code, so they are refused.
+pub fn check(files: &[String], name: &str) -> Result<(), Error> {
+    let has = |wanted: &str| files.iter().any(|file| file == wanted);
+    if !has(WEIGHTS) {
+        return Err(without_weights(files, name));
+    }
+    if !has(CONFIG) {
+        return Err(Error::failed(format!("{name}: holds no {CONFIG}")));
+    }
+    if !has(TOKENIZER) && !has(VOCABULARY) {
+        return Err(Error::failed(format!("{name}: holds no {TOKENIZER} and no {VOCABULARY}")));
+    }
+    Ok(())
+}
+
+/// The error for a model without `model.safetensors`: which other weights it has, and what to do about them.
+fn without_weights(files: &[String], name: &str) -> Error {
+    if files.iter().any(|file| file.ends_with(".safetensors.index.json")) {
+        let message = format!("{name}: the weights are in several files, which is not supported");
+        return Error::Stage(StageError::failed(message).help("save the model as one model.safetensors"));
+    }
+    let pickled = |file: &&String| Path::new(file).extension().is_some_and(|end| PICKLES.iter().any(|pickle| end.eq_ignore_ascii_case(pickle)));
+    if let Some(pickle) = files.iter().find(pickled) {
+        let message = format!("{name}: {pickle} is a pickle, which can run code when it is read: refused");
+        return Error::Stage(StageError::failed(message).help("convert it to model.safetensors where you trust it, or take a revision that has one"));
+    }
+    Error::failed(format!("{name}: holds no {WEIGHTS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(files: &[&str]) -> Result<(), String> {
+        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
+        check(&files, "hub:x/y").map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_model_is_config_weights_and_tokenizer() {
+        assert_eq!(checked(&["config.json", "model.safetensors", "vocab.txt", "pytorch_model.bin"]), Ok(()));
+        assert_eq!(checked(&["model.safetensors", "vocab.txt"]), Err("hub:x/y: holds no config.json".into()));
+        assert_eq!(checked(&["config.json", "model.safetensors"]), Err("hub:x/y: holds no tokenizer.json and no vocab.txt".into()));
+        assert_eq!(checked(&["config.json", "vocab.txt"]), Err("hub:x/y: holds no model.safetensors".into()));
+    }
+
+    #[test]
+    fn pickles_are_refused_by_name() {
+        for file in ["pytorch_model.bin", "model.pt", "weights.CKPT"] {
+            let error = checked(&["config.json", file, "vocab.txt"]);
+            assert!(error.is_err_and(|text| text.contains(file) && text.contains("refused")));
+        }
+        let sharded = checked(&["model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin"]);
+        assert!(sharded.is_err_and(|text| text.contains("several files")));
+    }
+}

@@ -1,0 +1,110 @@
+//! `checkpoint`: brings a model in, or makes a new one.
+
+use std::path::{Path, PathBuf};
+
+use qapipe_engine::{StageCx, StageError};
+use qapipe_nn::{Placement, device, models};
+use qapipe_stages::examples::{Examples, Part};
+use qapipe_stages::hub::{Hub, Sort};
+use qapipe_stages::tokenizer::{self, Casing, SETTINGS, TOKENIZER, VOCABULARY};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tch::Device;
+use tokenizers::Tokenizer;
+
+use crate::checkpoint::{self, CONFIG, WEIGHTS, copy};
+use crate::error::Error;
+
+/// The parameters, as `qapipe_stages` declares them.
+#[derive(Deserialize)]
+struct Wanted {
+    source: Option<String>,
+    config: Option<Map<String, Value>>,
+    vocab_size: usize,
+}
+
+/// Runs the stage.
+pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
+    let wanted: Wanted = cx.values()?;
+    device::set_threads(cx.request.threads);
+    let output = cx.output("model")?;
+    std::fs::create_dir(output).map_err(Error::io(output))?;
+    match (&wanted.source, wanted.config) {
+        (Some(source), _) => bring(cx, source, output)?,
+        (None, Some(config)) => make(cx, config, wanted.vocab_size, output)?,
+        (None, None) => return Err(StageError::bug("neither source nor config is given")),
+    }
+    Ok(())
+}
+
+/// All files of a model that are taken.
+const FILES: [&str; 5] = [CONFIG, WEIGHTS, TOKENIZER, SETTINGS, VOCABULARY];
+
+/// Brings a model in from the hub or a folder, and checks that its files belong together.
+fn bring(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Error> {
+    match cx.maybe_input("source") {
+        Some(folder) => take(cx, source, &checkpoint::list(folder, source)?, output, |name| Ok(folder.join(name)))?,
+        None => {
+            let repository = Hub::from_env(cx.request.offline)?.repository(Sort::Model, source)?;
+            cx.reporter.log(&format!("{source}: commit {}", repository.commit().unwrap_or("unknown")));
+            take(cx, source, repository.files(), output, |name| Ok(repository.get(name, cx.reporter)?))?;
+        }
+    }
+    let tokenizer = tokenizer::load(output)?;
+    if !output.join(TOKENIZER).exists() {
+        save(&tokenizer, output)?;
+    }
+    let (model, report) = models::load(output, &Placement::inference(Device::Cpu), cx.request.seed)?;
+    tokenizer::check_size(&tokenizer, usize::try_from(model.vocabulary()).unwrap_or(0), source)?;
+    cx.reporter.log(&format!("{source}: {} parameters, vocabulary of {}", model.parameters().count(), size(&tokenizer)));
+    tell("not in the file, drawn when it is trained", &report.initialised, cx);
+    tell("in the file, not used", &report.unused, cx);
+    Ok(())
+}
+
+/// Copies a model's files, each from where `find` says that it lies.
+fn take(cx: &StageCx<'_>, source: &str, there: &[String], output: &Path, find: impl Fn(&str) -> Result<PathBuf, Error>) -> Result<(), Error> {
+    checkpoint::check(there, source)?;
+    for name in FILES.into_iter().filter(|&name| there.iter().any(|file| file == name)) {
+        cx.checkpoint()?;
+        copy(&find(name)?, &output.join(name))?;
+    }
+    Ok(())
+}
+
+/// Makes a new model with random weights.
+fn make(cx: &StageCx<'_>, mut config: Map<String, Value>, vocab_size: usize, output: &Path) -> Result<(), Error> {
+    let tokenizer = match cx.maybe_input("tokenizer") {
+        Some(given) if given.is_dir() => tokenizer::load(given)?,
+        Some(given) => tokenizer::load_file(given, Casing::default())?,
+        None => {
+            let none = || Error::failed("vocabulary: the data set has no train part to learn from");
+            tokenizer::learn(&Examples::open_part(cx.input("vocabulary")?, Part::Train)?.ok_or_else(none)?, vocab_size)?
+        }
+    };
+    save(&tokenizer, output)?;
+    config.insert("vocab_size".into(), size(&tokenizer).into());
+    config.insert("pad_token_id".into(), tokenizer.token_to_id("[PAD]").into());
+    let model = models::init(&Value::Object(config).to_string(), &Placement::inference(Device::Cpu), cx.request.seed)?;
+    cx.reporter.log(&format!("new model: {} parameters, vocabulary of {}", model.parameters().count(), size(&tokenizer)));
+    Ok(model.save(output)?)
+}
+
+/// Rows that an embedding needs for a tokenizer: its largest id and one.
+fn size(tokenizer: &Tokenizer) -> u32 {
+    tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id.saturating_add(1))
+}
+
+/// Writes `tokenizer.json`.
+fn save(tokenizer: &Tokenizer, folder: &Path) -> Result<(), Error> {
+    let file = folder.join(TOKENIZER);
+    let text = tokenizer.to_string(true).map_err(|e| Error::failed(format!("{}: {e}", file.display())))?;
+    std::fs::write(&file, text).map_err(Error::io(&file))
+}
+
+/// Logs some tensors' names.
+fn tell(what: &str, names: &[String], cx: &StageCx<'_>) {
+    if !names.is_empty() {
+        cx.reporter.log(&format!("{what}: {}", names.join(", ")));
+    }
+}

@@ -1,0 +1,189 @@
+//! `evaluate`: answers the dev questions with a model, scores the answers, and measures what it costs.
+
+use std::path::Path;
+use std::time::Instant;
+
+use qapipe_engine::{StageCx, StageError};
+use qapipe_nn::{device, models};
+use qapipe_stages::evaluate::{Prediction, dataset_info, prediction_rows, quality, score_all, score_predictions, with_best_thresholds, with_intervals, write_outputs};
+use qapipe_stages::examples::Part;
+use qapipe_stages::features::{Features, Info};
+use qapipe_stages::postprocess::Settings;
+use qapipe_stages::tables::MetricsRow;
+use serde::Deserialize;
+
+use crate::checkpoint::{Trained, WEIGHTS, check_features};
+use crate::error::Error;
+use crate::figures::{Energy, measure, peak};
+use crate::inference::Answering;
+use crate::precision::{self, Precision};
+
+/// The parameters, as `qapipe_stages` declares them.
+#[derive(Deserialize)]
+struct Wanted {
+    n_best: usize,
+    max_answer_length: usize,
+    threshold: Threshold,
+    null_threshold: f64,
+    precision: Precision,
+    bootstrap: u32,
+    latency: usize,
+    #[serde(default)]
+    hints: Hints,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Threshold {
+    Fixed,
+    Tuned,
+}
+
+impl Threshold {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Tuned => "tuned",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Hints {
+    batch_tokens: usize,
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self { batch_tokens: 32_768 }
+    }
+}
+
+/// Runs the stage.
+pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
+    let Some(folder) = cx.maybe_input("model") else { return score_predictions(cx) };
+    let wanted: Wanted = cx.values()?;
+    let data = cx.input("data")?;
+    let place = precision::prepare(cx)?;
+    let features = Features::open(data, Part::Dev).map_err(Error::from)?;
+    let (model, _) = models::load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
+    check_features(model.as_ref(), &Info::open(data).map_err(Error::from)?, &features)?;
+    let trained = Trained::open(folder)?;
+    let settings = wanted.settings(trained.as_ref())?;
+    let answering = Answering { model: model.as_ref(), device: place, features: &features, settings, tokens: wanted.hints.batch_tokens };
+    let (predictions, spent) = answered(&answering, cx)?;
+    let scores = score_all(features.examples(), &predictions);
+    let row = with_best_thresholds(quality(&scores), features.examples(), &predictions);
+    let row = with_intervals(row, &scores, wanted.bootstrap);
+    let row = spent.row(wanted.named(data, settings, trained.as_ref(), row)?, scores.len());
+    let row = timed(&answering, wanted.latency, cx, size(&answering, folder, row)?)?;
+    write_outputs(cx, &row, &prediction_rows(features.examples(), &predictions, &scores))
+}
+
+impl Wanted {
+    /// How answers are chosen; a tuned threshold comes with the model.
+    fn settings(&self, trained: Option<&Trained>) -> Result<Settings, StageError> {
+        let untuned = || StageError::failed("threshold: the model brings no tuned threshold").help("train it with `train = { holdout = 0.05 }`, or use `threshold = \"fixed\"`");
+        let null_threshold = match self.threshold {
+            Threshold::Fixed => self.null_threshold,
+            Threshold::Tuned => trained.and_then(|trained| trained.null_threshold).ok_or_else(untuned)?,
+        };
+        Ok(Settings { n_best: self.n_best, max_answer_length: self.max_answer_length, null_threshold })
+    }
+
+    /// Adds what was evaluated on, and how.
+    fn named(&self, data: &Path, settings: Settings, trained: Option<&Trained>, row: MetricsRow) -> Result<MetricsRow, Error> {
+        let (dataset, version) = dataset_info(data)?;
+        Ok(MetricsRow {
+            dataset: Some(dataset),
+            dataset_version: Some(version),
+            threshold: Some(settings.null_threshold),
+            threshold_from: Some(self.threshold.word().to_owned()),
+            parameters_trained: trained.map(|trained| signed(trained.parameters_trained)),
+            ..row
+        })
+    }
+}
+
+/// What answering all questions took.
+struct Spent {
+    seconds: f64,
+    peak_memory_bytes: Option<f64>,
+    joules: Option<f64>,
+}
+
+impl Spent {
+    /// Adds it to a metrics row.
+    #[allow(clippy::cast_precision_loss)]
+    fn row(&self, row: MetricsRow, questions: usize) -> MetricsRow {
+        let throughput = (self.seconds > 0.0).then(|| questions as f64 / self.seconds);
+        let Self { seconds, peak_memory_bytes, joules } = *self;
+        MetricsRow { evaluate_seconds: Some(seconds), peak_memory_bytes, energy_joules: joules, throughput, ..row }
+    }
+
+    /// Tells it for the action record.
+    fn report(&self, cx: &StageCx<'_>) {
+        let known = [("evaluate_seconds", Some(self.seconds)), ("peak_memory_bytes", self.peak_memory_bytes), ("energy_joules", self.joules)];
+        for (name, value) in known {
+            value.into_iter().for_each(|value| cx.reporter.measure(name, value));
+        }
+    }
+}
+
+/// Answers every question; with what that took.
+#[allow(clippy::cast_precision_loss)]
+fn answered(answering: &Answering<'_>, cx: &StageCx<'_>) -> Result<(Vec<Prediction>, Spent), Error> {
+    let questions: Vec<usize> = (0..answering.features.examples().len()).collect();
+    warm_up(answering)?;
+    device::reset_peak_memory(answering.device)?;
+    let energy = Energy::start(precision::index(answering.device));
+    let start = Instant::now();
+    let answers = answering.answer(&questions, cx, |done, total| cx.reporter.progress(done, total, "windows", ""))?;
+    let seconds = start.elapsed().as_secs_f64();
+    let spent = Spent { seconds, joules: energy.joules(), peak_memory_bytes: peak(answering.device)?.map(|bytes| bytes as f64) };
+    spent.report(cx);
+    Ok((answers.into_iter().map(Prediction::from).collect(), spent))
+}
+
+/// The first pass pays for loading kernels; it shall not count.
+fn warm_up(answering: &Answering<'_>) -> Result<(), Error> {
+    if answering.features.examples().is_empty() {
+        return Err(Error::failed("the dev part holds no question to score"));
+    }
+    answering.answer_one(0).map(drop)
+}
+
+/// Adds what the model is: numbers, bytes, operations, where it ran.
+fn size(answering: &Answering<'_>, folder: &Path, row: MetricsRow) -> Result<MetricsRow, Error> {
+    let (parameters, weights) = (answering.model.parameters(), folder.join(WEIGHTS));
+    let disk = std::fs::metadata(&weights).map_err(Error::io(&weights))?.len();
+    let longest = i64::try_from(answering.features.longest()).unwrap_or(i64::MAX);
+    Ok(MetricsRow {
+        device: Some(precision::name(answering.device)),
+        dtype: Some(precision::word(parameters.kind()).to_owned()),
+        parameters: Some(signed(parameters.count())),
+        bytes: Some(signed(disk)),
+        resident_bytes: Some(signed(parameters.resident_bytes())),
+        flops: Some(answering.model.flops(&[longest])),
+        ..row
+    })
+}
+
+/// Adds the latency: questions answered one at a time, evenly taken from all.
+fn timed(answering: &Answering<'_>, samples: usize, cx: &StageCx<'_>, row: MetricsRow) -> Result<MetricsRow, Error> {
+    let total = answering.features.examples().len();
+    let samples = samples.min(total);
+    let questions: Vec<usize> = (0..samples).map(|at| at * total / samples).collect();
+    let found = measure(&questions, |question| {
+        cx.checkpoint()?;
+        answering.answer_one(question).map(drop)
+    })?;
+    let Some(latency) = found else { return Ok(row) };
+    Ok(MetricsRow { latency_p50_ms: Some(1e3 * latency.p50), latency_p95_ms: Some(1e3 * latency.p95), ..row })
+}
+
+/// A count as tables hold it.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

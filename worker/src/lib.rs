@@ -1,0 +1,93 @@
+//! The half of qapipe that links libtorch: it runs the torch-backed stages in a process of its own, so that the command starts fast and
+//! an abort in libtorch fails one stage, not the run.
+
+pub mod checkpoint;
+mod environment;
+mod error;
+pub mod figures;
+pub mod inference;
+pub mod kinds;
+pub mod precision;
+pub mod serve;
+pub mod training;
+
+pub use error::Error;
+
+use std::io::{BufReader, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What the worker can be asked to do.
+const USAGE: &str = "\
+usage: qapipe-worker              runs one stage: a request on standard input, JSON lines on standard output (what `qapipe` does)
+       qapipe-worker env          prints what libtorch, CUDA and the devices are, as JSON
+       qapipe-worker parity DIR   compares the models with the golden tensors in every folder under DIR
+       qapipe-worker bench bert [--lens FILE] [--device DEVICE]
+                                  trains BERT-base with random weights for some steps and prints its speed and memory as JSON;
+                                  FILE is a JSON list of window lengths
+       qapipe-worker --version";
+
+/// The executable `qapipe-worker`.
+pub fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] | ["serve"] => serve_once(),
+        ["env"] => say(&environment::describe().to_string()),
+        ["parity", folder] => parity(Path::new(folder)),
+        ["bench", "bert", options @ ..] => bench(options),
+        ["--version" | "-V"] => say(concat!("qapipe-worker ", env!("CARGO_PKG_VERSION"))),
+        ["--help" | "-h"] => say(USAGE),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Serves the request on standard input.
+fn serve_once() -> ExitCode {
+    let finished = serve::serve(BufReader::new(std::io::stdin()), std::io::stdout());
+    if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Compares every model under a folder with its golden tensors; exit 1 on a mismatch.
+fn parity(folder: &Path) -> ExitCode {
+    match qapipe_nn::parity::check_all(folder) {
+        Ok(report) => {
+            let shown = say(report.to_string().trim_end());
+            if report.passed() { shown } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures the training speed of BERT-base.
+fn bench(options: &[&str]) -> ExitCode {
+    let (mut lengths, mut device) = (None, "auto");
+    for pair in options.chunks(2) {
+        match pair {
+            ["--lens", file] => lengths = Some(Path::new(*file)),
+            ["--device", name] => device = name,
+            _ => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let row = qapipe_nn::device::resolve(device).and_then(|device| qapipe_nn::bench::BertBench::base(lengths, device)?.run());
+    match row.map_err(|error| error.to_string()).and_then(|row| serde_json::to_string(&row).map_err(|error| error.to_string())) {
+        Ok(line) => say(&line),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line; a reader that has gone away is no reason to fail loudly.
+fn say(text: &str) -> ExitCode {
+    if writeln!(std::io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

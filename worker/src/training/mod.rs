@@ -1,0 +1,73 @@
+//! The one training loop: whatever family the model is of and whatever part of it trains.
+//!
+//! A family comes in through two traits: a [`Source`] packs rows into batches on a thread of its own, a [`Trainee`] gives the
+//! loss of a batch, its parameters, and how well it does. The loop owns everything else: order, micro-batches, schedule,
+//! clipping, logging, evaluation, stopping.
+
+mod batches;
+mod prefetch;
+mod recipe;
+mod run;
+mod schedule;
+mod span;
+mod window;
+
+pub use batches::{BatchSize, Steps, groups, shuffled};
+pub use prefetch::{Micro, feed};
+pub use recipe::{Recipe, TrainValues};
+pub use run::{Summary, train};
+pub use schedule::{Decay, Schedule};
+pub use span::{SpanBatch, SpanSource, SpanTrainee};
+pub use window::{Window, WindowRow};
+
+use qapipe_engine::StageCx;
+use tch::Tensor;
+
+use crate::error::Error;
+
+/// Rows to train on, packed into batches on request.
+pub trait Source: Sync {
+    /// A batch on the host, ready to be moved to the device.
+    type Batch: Send;
+
+    /// Tokens of a row.
+    fn tokens(&self, row: u32) -> usize;
+
+    /// Packs rows. Called on the prefetching thread; with `pin`, in page-locked memory, so that the copy to a GPU overlaps with work.
+    ///
+    /// # Errors
+    /// Where libtorch has no memory.
+    fn collate(&self, rows: &[u32], pin: bool) -> Result<Self::Batch, Error>;
+}
+
+/// Something that can be trained.
+pub trait Trainee {
+    /// What its batches look like.
+    type Batch: Send;
+
+    /// Mean loss over the batch's rows: a scalar in f32 with its graph, still on the device.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    fn loss(&mut self, batch: &Self::Batch) -> Result<Tensor, Error>;
+
+    /// What trains.
+    fn parameters(&mut self) -> &mut qapipe_nn::Parameters;
+
+    /// How well it does on rows that it does not train on.
+    ///
+    /// # Errors
+    /// What libtorch reports, or an interrupt.
+    fn evaluate(&mut self, cx: &StageCx<'_>) -> Result<Evaluation, Error>;
+}
+
+/// How well a model does on held-out questions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Answers exactly right, in percent.
+    pub exact: f64,
+    /// Mean overlap with the gold answers, in percent.
+    pub f1: f64,
+    /// The null threshold whose F1 is best on these questions; none for a model that has no null answer.
+    pub null_threshold: Option<f64>,
+}

@@ -1,0 +1,206 @@
+//! The loop itself.
+
+use std::time::Instant;
+
+use qapipe_engine::StageCx;
+use qapipe_nn::{AdamW, Snapshot, device};
+use qapipe_stages::tables::TrainingRow;
+
+use super::batches::Steps;
+use super::prefetch::{Micro, feed};
+use super::recipe::Recipe;
+use super::schedule::Schedule;
+use super::window::Window;
+use super::{Evaluation, Source, Trainee};
+use crate::error::Error;
+
+/// What a training was.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// One row a look at the losses, and one an evaluation.
+    pub log: Vec<TrainingRow>,
+    /// Optimiser steps taken.
+    pub steps: u64,
+    /// Rows seen, repeats included.
+    pub examples: u64,
+    /// Seconds of training, without the evaluations.
+    pub seconds: f64,
+    /// The evaluation of the parameters that were kept, if there was one.
+    pub kept: Option<Evaluation>,
+}
+
+/// Trains on `rows` of `source`. Afterwards `trainee` holds the parameters to keep: the last, or the best evaluated.
+///
+/// # Errors
+/// When the loss or the gradient leaves the numbers, on an interrupt, and what libtorch reports.
+pub fn train<S, T>(trainee: &mut T, source: &S, rows: &[u32], optimiser: &mut AdamW, recipe: &Recipe, cx: &StageCx<'_>) -> Result<Summary, Error>
+where
+    S: Source,
+    T: Trainee<Batch = S::Batch>,
+{
+    let steps = Steps::plan(rows, |row| source.tokens(row), recipe.batch, recipe.epochs, recipe.seed, recipe.steps);
+    let schedule = Schedule::new(recipe.rate, recipe.warmup, steps.len() as u64, recipe.decay);
+    let pin = trainee.parameters().device().is_cuda();
+    std::thread::scope(|scope| {
+        let batches = feed(scope, source, &steps, recipe.micro_tokens, pin);
+        let mut run = Run::new(trainee, optimiser, recipe, &steps, schedule, cx);
+        for micro in batches {
+            run.take(&micro?)?;
+        }
+        run.finish()
+    })
+}
+
+/// A training under way.
+struct Run<'a, T> {
+    trainee: &'a mut T,
+    optimiser: &'a mut AdamW,
+    recipe: &'a Recipe,
+    steps: &'a Steps,
+    schedule: Schedule,
+    cx: &'a StageCx<'a>,
+    step: usize,
+    loss: Option<tch::Tensor>,
+    window: Window,
+    log: Vec<TrainingRow>,
+    examples: u64,
+    tokens: u64,
+    started: Instant,
+    paused: f64,
+    evaluate_at: Vec<usize>,
+    /// The last evaluation, and the step after which it was.
+    last: Option<(Evaluation, usize)>,
+    best: Option<(Evaluation, Snapshot)>,
+}
+
+impl<'a, T: Trainee> Run<'a, T> {
+    fn new(trainee: &'a mut T, optimiser: &'a mut AdamW, recipe: &'a Recipe, steps: &'a Steps, schedule: Schedule, cx: &'a StageCx<'a>) -> Self {
+        let evaluate_at = if recipe.held_out { evaluation_steps(steps, recipe.evaluations) } else { Vec::new() };
+        let (started, window) = (Instant::now(), Window::default());
+        let (log, loss, last, best) = (Vec::new(), None, None, None);
+        let (step, examples, tokens, paused) = (0, 0, 0, 0.0);
+        Self { trainee, optimiser, recipe, steps, schedule, cx, step, loss, window, log, examples, tokens, started, paused, evaluate_at, last, best }
+    }
+
+    /// Takes a micro-batch; with the step's last one, the step.
+    fn take(&mut self, micro: &Micro<T::Batch>) -> Result<(), Error> {
+        self.cx.checkpoint()?;
+        let loss = self.trainee.loss(&micro.batch)?.f_mul_scalar(micro.share)?;
+        self.trainee.parameters().backward(&loss)?;
+        let loss = loss.f_detach()?;
+        self.loss = Some(match self.loss.take() {
+            Some(sum) => sum.f_add(&loss)?,
+            None => loss,
+        });
+        self.examples += micro.rows as u64;
+        self.tokens += micro.tokens as u64;
+        if micro.last { self.advance() } else { Ok(()) }
+    }
+
+    /// Clips, steps, and looks at the losses when it is time.
+    fn advance(&mut self) -> Result<(), Error> {
+        let rate = self.schedule.rate(self.step as u64);
+        let norm = self.optimiser.clip_grad_norm(self.trainee.parameters(), self.recipe.clip)?;
+        self.optimiser.step(self.trainee.parameters(), rate)?;
+        if let Some(loss) = self.loss.take() {
+            self.window.push(self.step as u64, rate, loss, norm);
+        }
+        self.step += 1;
+        let end = self.step == self.steps.len();
+        if end || self.window.len() as u64 >= self.recipe.log_every {
+            self.look(rate)?;
+        }
+        self.report();
+        if self.evaluate_at.binary_search(&self.step).is_ok() { self.evaluate() } else { Ok(()) }
+    }
+
+    /// Looks at the window: stops when the numbers are gone, logs otherwise.
+    fn look(&mut self, rate: f64) -> Result<(), Error> {
+        if self.window.is_empty() {
+            return Ok(());
+        }
+        let seen = self.window.look()?;
+        let row = self.row();
+        self.log.push(TrainingRow { loss: Some(seen.loss), lr: Some(rate), grad_norm: Some(seen.norm), ..row });
+        Ok(())
+    }
+
+    /// Tells how far the training is.
+    fn report(&self) {
+        let note = self.log.iter().rev().find_map(|row| row.loss).map_or_else(String::new, |loss| format!("loss {loss:.3}"));
+        #[allow(clippy::cast_precision_loss)]
+        let pace = self.examples as f64 / self.seconds().max(1e-9);
+        let note = if note.is_empty() { format!("{pace:.0}/s") } else { format!("{note}, {pace:.0}/s") };
+        self.cx.reporter.progress(self.examples, self.steps.total_rows() as u64, "examples", &note);
+    }
+
+    /// Evaluates on the held-out rows; the time is not counted as training.
+    fn evaluate(&mut self) -> Result<(), Error> {
+        self.look(self.schedule.rate(self.step.saturating_sub(1) as u64))?;
+        let paused = Instant::now();
+        let found = self.trainee.evaluate(self.cx)?;
+        self.cx.reporter.log(&format!("step {}: held-out exact {:.2}, F1 {:.2}", self.step, found.exact, found.f1));
+        self.last = Some((found, self.step));
+        if self.recipe.keep_best && self.best.as_ref().is_none_or(|(best, _)| found.f1 > best.f1) {
+            self.best = Some((found, self.trainee.parameters().snapshot()?));
+        }
+        self.paused += paused.elapsed().as_secs_f64();
+        let row = self.row();
+        self.log.push(TrainingRow { eval_exact: Some(found.exact), eval_f1: Some(found.f1), ..row });
+        Ok(())
+    }
+
+    /// A log row about now, without figures.
+    fn row(&self) -> TrainingRow {
+        let epoch = self.steps.epoch(self.step.saturating_sub(1));
+        TrainingRow { step: self.step as u64, epoch, examples: self.examples, tokens: self.tokens, seconds: self.seconds(), ..TrainingRow::default() }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() - self.paused
+    }
+
+    /// Ends the training: the parameters that are kept are put back, or evaluated where that is still to be done.
+    fn finish(mut self) -> Result<Summary, Error> {
+        device::synchronize(self.trainee.parameters().device())?;
+        let seconds = self.seconds();
+        if let Some((best, snapshot)) = self.best.take() {
+            self.trainee.parameters().restore(&snapshot)?;
+            self.last = Some((best, self.step));
+        } else if self.recipe.held_out && self.last.is_none_or(|(_, at)| at < self.step) {
+            self.evaluate()?;
+        }
+        let kept = self.last.map(|(kept, _)| kept);
+        Ok(Summary { log: self.log, steps: self.step as u64, examples: self.examples, seconds, kept })
+    }
+}
+
+/// The numbers of steps after which to evaluate: `per_epoch` times an epoch, evenly, the epoch's end among them.
+fn evaluation_steps(steps: &Steps, per_epoch: u32) -> Vec<usize> {
+    let mut at = Vec::new();
+    let mut first = 0;
+    for step in 0..steps.len() {
+        if per_epoch > 0 && steps.ends_epoch(step) {
+            let length = step + 1 - first;
+            at.extend((1..=per_epoch as usize).map(|part| first + (length * part).div_ceil(per_epoch as usize)));
+            first = step + 1;
+        }
+    }
+    at.dedup();
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batches::BatchSize;
+    use super::*;
+
+    #[test]
+    fn evaluations_are_spread_over_the_epochs() {
+        let rows: Vec<u32> = (0..10).collect();
+        let steps = Steps::plan(&rows, |_| 1, BatchSize::Rows(1), 2, 1, None);
+        assert_eq!(evaluation_steps(&steps, 0), Vec::<usize>::new());
+        assert_eq!(evaluation_steps(&steps, 1), [10, 20]);
+        assert_eq!(evaluation_steps(&steps, 2), [5, 10, 15, 20]);
+    }
+}

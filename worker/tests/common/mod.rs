@@ -1,0 +1,147 @@
+//! Runs the stages of a small pipeline one after the other, without an engine: what a stage does is what is tested here.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use qapipe_engine::{Input, Kinds, Pipeline, Place, Reporter, Request, Source, StageCx, StageError, StageSpec};
+
+/// Hears what a stage reports, and may ask it to stop after some progress.
+#[derive(Default)]
+pub struct Ear {
+    pub log: Mutex<Vec<String>>,
+    pub measures: Mutex<BTreeMap<String, f64>>,
+    pub progress: Mutex<Vec<(u64, u64, String)>>,
+    pub cancel: AtomicBool,
+    pub cancel_after: Option<u64>,
+}
+
+impl Reporter for Ear {
+    fn progress(&self, done: u64, total: u64, _: &str, note: &str) {
+        self.progress.lock().unwrap().push((done, total, note.to_owned()));
+        if self.cancel_after.is_some_and(|most| done >= most) {
+            self.cancel.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn log(&self, line: &str) {
+        self.log.lock().unwrap().push(line.to_owned());
+    }
+
+    fn measure(&self, name: &str, value: f64) {
+        self.measures.lock().unwrap().insert(name.to_owned(), value);
+    }
+}
+
+/// A folder in which stages run, and what they gave.
+pub struct Lab {
+    pub folder: tempfile::TempDir,
+    pub outputs: BTreeMap<String, PathBuf>,
+    pub ear: Ear,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), outputs: BTreeMap::new(), ear: Ear::default() }
+    }
+
+    /// Runs the stages of a pipeline's text, but for those whose name has run before.
+    pub fn run(&mut self, text: &str) -> Result<(), StageError> {
+        let file = self.folder.path().join("pipeline.toml");
+        let pipeline = Pipeline::parse(text, &file, &Kinds::new(qapipe_stages::KINDS), &[]).unwrap_or_else(|e| panic!("{e}"));
+        for stage in &pipeline.stages {
+            if !self.outputs.contains_key(&format!("{}.{}", stage.name, stage.outputs[0].name)) {
+                self.stage(&pipeline, stage)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, pipeline: &Pipeline, stage: &StageSpec) -> Result<(), StageError> {
+        let request = self.request(pipeline, stage);
+        let cx = StageCx { request: &request, reporter: &self.ear, cancel: &self.ear.cancel };
+        match stage.kind.place_of(&stage.values) {
+            Place::Here => stage.kind.run(&cx)?,
+            Place::Worker => qapipe_worker::kinds::runner(stage.kind.name()).unwrap()(&cx)?,
+        }
+        for output in &stage.outputs {
+            self.outputs.insert(format!("{}.{}", stage.name, output.name), request.outputs[&output.name].clone());
+        }
+        Ok(())
+    }
+
+    pub fn request(&self, pipeline: &Pipeline, stage: &StageSpec) -> Request {
+        let input = |source: &Source| match source {
+            Source::Path(path) => pipeline.resolve(path),
+            Source::Stage { index, output } => self.outputs[&format!("{}.{output}", pipeline.stages[*index].name)].clone(),
+        };
+        let digest = qapipe_cache::Digest::of_bytes(b"");
+        let inputs = stage.inputs.iter().map(|spec| (spec.param.clone(), Input { path: input(&spec.source), digest, from: None })).collect();
+        let place = |name: &str| self.folder.path().join(format!("{}.{name}", stage.name));
+        for output in &stage.outputs {
+            let _ = std::fs::remove_dir_all(place(&output.name));
+        }
+        let scratch = place("scratch");
+        std::fs::create_dir_all(&scratch).unwrap();
+        Request {
+            pipeline: pipeline.name.clone(),
+            stage: stage.name.clone(),
+            kind: stage.kind.name().to_owned(),
+            values: stage.values.clone(),
+            inputs,
+            outputs: stage.outputs.iter().map(|output| (output.name.clone(), place(&output.name))).collect(),
+            folder: pipeline.folder.clone(),
+            scratch,
+            seed: stage.seed,
+            device: "cpu".into(),
+            threads: 2,
+            offline: true,
+            strict: false,
+        }
+    }
+
+    pub fn path(&self, output: &str) -> &Path {
+        &self.outputs[output]
+    }
+
+    pub fn bytes(&self, output: &str, file: &str) -> Vec<u8> {
+        std::fs::read(self.path(output).join(file)).unwrap()
+    }
+}
+
+/// The sample, a tiny BERT, and the windows; `shape` goes into its `config`.
+pub fn tiny(shape: &str, limits: &str) -> String {
+    format!(
+        r#"
+        name = "tiny"
+        seed = 13
+        [stages.sample]
+        kind = "dataset"
+        source = "sample"
+        {limits}
+        [stages.base]
+        kind = "checkpoint"
+        vocabulary = "@sample"
+        vocab_size = 2000
+        config = {{ hidden_size = 64, num_hidden_layers = 2, num_attention_heads = 4, intermediate_size = 128, max_position_embeddings = 128{shape} }}
+        [stages.features]
+        kind = "tokenize"
+        dataset = "@sample"
+        model = "@base"
+        max_length = 128
+        stride = 32
+        "#
+    )
+}
+
+/// A fine-tune stage.
+pub fn fine_tune(name: &str, train: &str, more: &str) -> String {
+    format!("\n[stages.{name}]\nkind = \"fine-tune\"\nmodel = \"@base\"\ndata = \"@features\"\ntrain = {{ {train} }}\n{more}\n")
+}
+
+/// An evaluate stage.
+pub fn evaluate(name: &str, model: &str, more: &str) -> String {
+    format!("\n[stages.{name}]\nkind = \"evaluate\"\nmodel = \"@{model}\"\ndata = \"@features\"\n{more}\n")
+}
