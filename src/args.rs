@@ -16,8 +16,8 @@ const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 
 const AFTER: &str = "\
-A pipeline is a TOML file that describes stages and what flows between them. qapipe runs only what an edit changed,
-and keeps every result under the hash of what it is made from.
+A pipeline is a TOML file that describes stages and what flows between them. qapipe runs only what an edit \
+changed, and keeps every result under the hash of what it is made from.
 
 Examples:
   qapipe init squad && cd squad    start a project that runs as it is
@@ -73,22 +73,22 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Bring a pipeline's results up to date
     #[command(after_help = "\
-Runs the stages whose result is not in the store, and only those. A stage that failed or was interrupted leaves nothing
-behind: run again to go on.
+Runs only stages whose result is not in the store. One that failed or was interrupted leaves nothing behind: \
+run again to go on.
 
 Examples:
   qapipe run                                          all stages of pipeline.toml
   qapipe run pipelines/minilm_squad.toml scores       one stage, with what it needs
-  qapipe run --set stages.train.epochs=3 --set vars.squad=/data/squad
+  qapipe run --set stages.tuned.train.epochs=3 --set vars.squad=/data/squad
   qapipe run --device cuda:0 --keep-going
-  qapipe run --force train                            again, although its result is there
+  qapipe run --force tuned                            again, although its result is there
   qapipe run --json | jq -r 'select(.event == \"finished\").stage'")]
     Run(Run),
     /// Show what a run would do and why; run nothing
     #[command(after_help = "\
 Examples:
   qapipe plan                                         the decision for every stage
-  qapipe plan --set stages.train.lr=1e-4              what that change would cost
+  qapipe plan --set stages.tuned.train.lr=1e-4        what that change would cost
   qapipe plan -q                                      only the stages that would run
   qapipe plan --check || echo 'results are out of date'")]
     Plan(Plan),
@@ -97,8 +97,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   qapipe why scores                                   a stage of pipeline.toml
-  qapipe why pipelines/bert_base.toml train
-  qapipe why scores --set stages.train.lr=1e-4        before you decide")]
+  qapipe why pipelines/bert_base.toml tuned
+  qapipe why scores --set stages.tuned.train.lr=1e-4        before you decide")]
     Why(Why),
     /// Check a pipeline: syntax, types, references, files
     #[command(after_help = "\
@@ -156,15 +156,15 @@ Examples:
     /// Print what a stage wrote when it last ran
     #[command(after_help = "\
 Examples:
-  qapipe logs train                                   from the newest run in which it ran
-  qapipe logs train --run 20261123-134502-7f3a")]
+  qapipe logs tuned                                   from the newest run in which it ran
+  qapipe logs tuned --run 20261123-134502-7f3a")]
     Logs(Logs),
     /// Copy a result out of the store
     #[command(override_usage = "qapipe get [OPTIONS] [PIPELINE] <STAGE[.OUTPUT]>")]
     #[command(after_help = "\
 Examples:
-  qapipe get train -o out                             all outputs of a stage: out/<output>
-  qapipe get train.model -o out                       one output: out/model
+  qapipe get tuned -o out                             all outputs of a stage: out/<output>
+  qapipe get tuned.model -o out                       one output: out/model
   qapipe get pipelines/bert_base.toml scores.predictions")]
     Get(Get),
     /// Say what torch, CUDA and the machine are

@@ -59,7 +59,10 @@ pub(crate) struct Failure {
 enum What {
     /// All has been said.
     Told,
-    Message { message: String, help: Option<String> },
+    Message {
+        message: String,
+        help: Option<String>,
+    },
     Invalid(Diagnostics),
 }
 
@@ -112,7 +115,9 @@ impl Failure {
         match &self.what {
             What::Told => json!({ "exit": exit }),
             What::Message { message, help } => json!({ "exit": exit, "message": message, "help": help }),
-            What::Invalid(errors) => json!({ "exit": exit, "message": "the pipeline is not valid", "errors": diagnostics::to_json(errors) }),
+            What::Invalid(errors) => {
+                json!({ "exit": exit, "message": "the pipeline is not valid", "errors": diagnostics::to_json(errors) })
+            }
         }
     }
 }

@@ -43,6 +43,7 @@ impl Grid {
     }
 
     /// The table within a width: what does not fit beside the first column goes into tables below, which repeat it.
+    #[cfg(feature = "report")]
     pub(crate) fn fit(&self, width: usize) -> String {
         let widths = self.widths();
         let mut blocks: Vec<Vec<usize>> = Vec::new();
@@ -64,6 +65,7 @@ impl Grid {
     }
 
     /// The table in Markdown.
+    #[cfg(feature = "report")]
     pub(crate) fn to_markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let rule = |&right: &bool| if right { "---:" } else { "---" }.to_owned();
@@ -79,7 +81,9 @@ impl Grid {
             self.line(&mut text, columns, &widths, indent, |column| (self.titles[column].as_str(), BOLD));
         }
         for row in &self.rows {
-            self.line(&mut text, columns, &widths, indent, |column| row.get(column).map_or(("", PLAIN), |(cell, style)| (cell.as_str(), *style)));
+            self.line(&mut text, columns, &widths, indent, |column| {
+                row.get(column).map_or(("", PLAIN), |(cell, style)| (cell.as_str(), *style))
+            });
         }
         text
     }
@@ -131,12 +135,14 @@ mod tests {
         assert_eq!(bare(&grid().to_text(" ")), " NAME      X  MORE\n a         1  long text\n longer  100\n");
     }
 
+    #[cfg(feature = "report")]
     #[test]
     fn what_does_not_fit_goes_below() {
         assert_eq!(bare(&grid().fit(12)), "NAME      X\na         1\nlonger  100\n\nNAME    MORE\na       long text\nlonger\n");
         assert_eq!(bare(&grid().fit(80)), bare(&grid().to_text("")));
     }
 
+    #[cfg(feature = "report")]
     #[test]
     fn markdown_is_aligned_by_its_rule() {
         assert_eq!(grid().to_markdown(), "| NAME | X | MORE |\n| --- | ---: | --- |\n| a | 1 | long text |\n| longer | 100 |  |\n");

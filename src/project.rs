@@ -79,7 +79,8 @@ fn nearest_store() -> Result<PathBuf, Failure> {
         }
         several => {
             let names: Vec<String> = several.iter().map(|store| store.strip_prefix(&here).unwrap_or(store).display().to_string()).collect();
-            Err(Failure::usage(format!("there are several stores below this folder: {}", names.join(", "))).help("name one with --store DIR"))
+            Err(Failure::usage(format!("there are several stores below this folder: {}", names.join(", ")))
+                .help("name one with --store DIR"))
         }
     }
 }
@@ -107,7 +108,8 @@ mod tests {
 
     #[test]
     fn the_first_word_may_be_a_stage() {
-        let words = |first: &str, rest: &[&str]| pipeline_and_stages(Some(first.into()), rest.iter().map(|&word| word.to_owned()).collect());
+        let words =
+            |first: &str, rest: &[&str]| pipeline_and_stages(Some(first.into()), rest.iter().map(|&word| word.to_owned()).collect());
         assert_eq!(words("scores", &["train"]), (PIPELINE.into(), vec!["scores".to_owned(), "train".to_owned()]));
         assert_eq!(words("x/p.toml", &["train"]), ("x/p.toml".into(), vec!["train".to_owned()]));
         assert_eq!(words("missing.toml", &[]), ("missing.toml".into(), vec![]));

@@ -52,6 +52,14 @@ impl Store {
         })
     }
 
+    /// Record files that cannot be read: damaged ones, and those of another version. Their stages run again.
+    pub fn unreadable_records(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        sharded(&self.root().join("records")).filter(|path| {
+            let fingerprint = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
+            !fingerprint.is_some_and(|fingerprint| self.record(&fingerprint).is_ok_and(|record| record.is_some()))
+        })
+    }
+
     /// All stored files and folders, in no order. Sizes are those on disk.
     pub fn objects(&self) -> impl Iterator<Item = Artifact> + '_ {
         let blobs = sharded(&self.root().join("objects")).filter_map(|path| {

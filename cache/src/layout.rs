@@ -38,6 +38,11 @@ impl Layout {
         self.root.join("locks").join(fingerprint.to_string())
     }
 
+    /// What a new store starts with, so that each is synced with the store's folder.
+    pub(crate) fn folders(&self) -> [PathBuf; 5] {
+        ["objects", "trees", "records", "locks", "scratch"].map(|name| self.root.join(name))
+    }
+
     pub(crate) fn scratch(&self) -> PathBuf {
         self.root.join("scratch")
     }

@@ -5,11 +5,13 @@
 //! a killed process leaves scratch only.
 
 mod artifact;
+mod atomic;
 mod digest;
 mod error;
 mod inventory;
 mod layout;
 mod lock;
+mod materialise;
 mod publish;
 mod record;
 mod scratch;
@@ -18,11 +20,11 @@ mod store;
 mod tree;
 
 pub use artifact::{Artifact, Shape};
+pub use atomic::write_atomically;
 pub use digest::{Digest, Hasher, NotADigest};
 pub use error::{CacheError, Damage};
 pub use inventory::Usage;
 pub use lock::{Holder, Lock};
-pub use publish::write_atomically;
 pub use record::{RECORD_FORMAT, Record};
 pub use scratch::Scratch;
 pub use stat_cache::StatCache;

@@ -1,7 +1,7 @@
 //! Locks between processes: held by an open file, so that a killed holder holds nothing.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,10 @@ impl Lock {
     pub(crate) fn acquire(path: &Path) -> Result<Self, CacheError> {
         loop {
             let file = open(path)?;
-            file.lock().map_err(CacheError::io(path))?;
+            match file.lock() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other.map_err(CacheError::io(path))?,
+            }
             if let Some(lock) = Self::confirm(path, file)? {
                 return Ok(lock);
             }
@@ -84,7 +87,7 @@ fn open(path: &Path) -> Result<File, CacheError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     match options.open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder).map_err(CacheError::io(folder))?;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::artifact::Artifact;
 use crate::digest::Digest;
@@ -29,10 +29,16 @@ pub struct Record {
     pub outputs: BTreeMap<String, Artifact>,
     /// The named ingredients of the fingerprint.
     pub facets: BTreeMap<String, String>,
-    /// Figures of the execution: `wall_seconds`, `peak_memory_bytes`, …
+    /// Figures of the execution: `wall_seconds`, `peak_memory_bytes`, … One that is not finite is unknown, and left out when written.
+    #[serde(serialize_with = "finite")]
     pub cost: BTreeMap<String, f64>,
     /// Host, device, version, times: recorded, never keyed.
     pub provenance: BTreeMap<String, String>,
+}
+
+/// JSON has no NaN: written as null, it would make the record unreadable.
+fn finite<S: Serializer>(cost: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(cost.iter().filter(|(_, figure)| figure.is_finite()))
 }
 
 impl Record {

@@ -1,7 +1,9 @@
 //! Digests of the user's files, remembered by what the file system says of them.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,24 +13,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Artifact, Shape};
+use crate::atomic::write_atomically;
 use crate::digest::Digest;
 use crate::error::CacheError;
-use crate::publish;
 use crate::tree::{Links, Tree};
 
 /// A file younger than this when it was hashed may change again within one tick of a coarse clock, unseen: it is hashed anew.
 const SETTLED_NANOSECONDS: i128 = 2_000_000_000;
 
-/// First bytes of the file; a change of format changes them.
-const MAGIC: &[u8] = b"qapipe stat cache 1\n";
+/// First bytes of the file; a change of format changes them. The digest of the rest follows, then the rest.
+const MAGIC: &[u8] = b"qapipe stat cache 2\n";
 
 /// Remembers digests by path, size, times, inode and device. Rebuildable: losing it costs only reading.
 #[derive(Debug)]
 pub struct StatCache {
     file: PathBuf,
-    known: Mutex<HashMap<PathBuf, Known>>,
+    known: Mutex<Files>,
     changed: AtomicBool,
 }
+
+/// By the bytes of the path, which need not be UTF-8.
+type Files = HashMap<Vec<u8>, Known>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
@@ -49,10 +54,7 @@ impl StatCache {
     /// Opens the cache kept in a file; a missing or damaged one is an empty cache.
     #[must_use]
     pub fn open(file: &Path) -> Self {
-        let known = std::fs::read(file)
-            .ok()
-            .and_then(|bytes| postcard::from_bytes(bytes.strip_prefix(MAGIC)?).ok())
-            .unwrap_or_default();
+        let known = std::fs::read(file).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default();
         Self { file: file.to_path_buf(), known: Mutex::new(known), changed: AtomicBool::new(false) }
     }
 
@@ -63,7 +65,7 @@ impl StatCache {
     pub fn digest(&self, path: &Path) -> Result<Artifact, CacheError> {
         let metadata = std::fs::metadata(path).map_err(CacheError::io(path))?;
         if metadata.is_dir() {
-            return Ok(Tree::of_folder_with(path, Links::Follow, &|file| self.file(file, &std::fs::metadata(file)?))?.artifact());
+            return Ok(Tree::of_folder_with(path, Links::Follow, &|file, metadata| self.file(file, metadata))?.artifact());
         }
         if !metadata.is_file() {
             return Err(CacheError::NotPlain { path: path.to_path_buf(), what: "special file" });
@@ -80,24 +82,24 @@ impl StatCache {
         if names.is_empty() || !path.is_dir() {
             return Ok(self.digest(path)?.digest);
         }
-        Ok(Tree::of_folder_with(path, Links::Follow, &|file| self.file(file, &std::fs::metadata(file)?))?.part(names))
+        Ok(Tree::of_folder_with(path, Links::Follow, &|file, metadata| self.file(file, metadata))?.part(names))
     }
 
     fn file(&self, path: &Path, metadata: &Metadata) -> std::io::Result<Digest> {
         let stamp = Stamp::of(metadata);
-        if let Some(known) = self.lock().get(path).filter(|known| known.stamp == stamp) {
+        if let Some(known) = self.lock().get(path.as_os_str().as_bytes()).filter(|known| known.stamp == stamp) {
             return Ok(known.digest);
         }
         let started = SystemTime::now();
         let digest = Digest::of_file(path)?;
         if stamp.settled(started) && Stamp::of(&std::fs::metadata(path)?) == stamp {
-            self.lock().insert(path.to_path_buf(), Known { stamp, digest });
+            self.lock().insert(path.as_os_str().as_bytes().to_vec(), Known { stamp, digest });
             self.changed.store(true, Ordering::Relaxed);
         }
         Ok(digest)
     }
 
-    /// Writes the cache if it has learnt something.
+    /// Writes the cache if it has learnt something, without the files that are gone.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -105,15 +107,22 @@ impl StatCache {
         if !self.changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let mut bytes = MAGIC.to_vec();
-        let body = postcard::to_stdvec(&*self.lock()).map_err(|error| CacheError::io(&self.file)(std::io::Error::other(error)))?;
-        bytes.extend(body);
-        publish::write_atomically(&self.file, &bytes)
+        let mut known = self.lock();
+        known.retain(|path, _| Path::new(OsStr::from_bytes(path)).exists());
+        let body = postcard::to_stdvec(&*known).map_err(|error| CacheError::io(&self.file)(std::io::Error::other(error)))?;
+        drop(known);
+        write_atomically(&self.file, &[MAGIC, Digest::of_bytes(&body).as_bytes(), &body].concat())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Files> {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// What was saved, if not a bit of it has changed: a digest read wrongly would stand for a file that it is not of.
+fn parse(bytes: &[u8]) -> Option<Files> {
+    let (digest, body) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;
+    if Digest::of_bytes(body).as_bytes() == digest { postcard::from_bytes(body).ok() } else { None }
 }
 
 impl Stamp {
@@ -130,8 +139,8 @@ impl Stamp {
     /// Whether the file was left alone long enough before `now`; a time in the future never is.
     fn settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as i128);
-        [self.modified, self.changed].iter().all(|(seconds, nanoseconds)| {
-            now - (i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds)) >= SETTLED_NANOSECONDS
-        })
+        [self.modified, self.changed]
+            .iter()
+            .all(|(seconds, nanoseconds)| now - (i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds)) >= SETTLED_NANOSECONDS)
     }
 }

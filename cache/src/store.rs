@@ -8,10 +8,10 @@ use crate::digest::Digest;
 use crate::error::{CacheError, Damage};
 use crate::layout::{LAYOUT, Layout};
 use crate::lock::{self, Holder, Lock};
-use crate::publish;
 use crate::record::Record;
 use crate::scratch::{self, Scratch};
 use crate::tree::Tree;
+use crate::{atomic, materialise, publish};
 
 /// A store in one folder (`.qapipe`), safe to share between processes and over NFS.
 #[derive(Clone, Debug)]
@@ -33,8 +33,8 @@ impl Store {
                 return Err(CacheError::Layout { path: layout.root, found: found.trim().to_owned(), expected: LAYOUT });
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                fs::create_dir_all(root).map_err(CacheError::io(root))?;
-                publish::write_atomically(&version, LAYOUT.as_bytes())?;
+                layout.folders().iter().try_for_each(|folder| fs::create_dir_all(folder).map_err(CacheError::io(folder)))?;
+                atomic::write_atomically(&version, LAYOUT.as_bytes())?;
             }
             Err(error) => return Err(CacheError::io(&version)(error)),
         }
@@ -105,20 +105,9 @@ impl Store {
                 let blobs = tree.entries.into_iter().map(|entry| Artifact { digest: entry.digest, shape: Shape::Blob, bytes: entry.bytes });
                 blobs.filter(|blob| self.verify(blob).is_err()).try_for_each(|blob| self.set_aside(&blob))?;
             }
-            self.move_to_damaged(&self.layout.listing(&artifact.digest))?;
+            publish::set_aside(&self.layout, &self.layout.listing(&artifact.digest))?;
         }
-        self.move_to_damaged(&self.path(artifact))
-    }
-
-    fn move_to_damaged(&self, path: &Path) -> Result<(), CacheError> {
-        let folder = self.layout.damaged();
-        fs::create_dir_all(&folder).map_err(CacheError::io(&folder))?;
-        let target = folder.join(path.file_name().unwrap_or_default());
-        let _ = scratch::remove(&target);
-        match fs::rename(path, &target) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CacheError::io(path)(error)),
-            _ => Ok(()),
-        }
+        publish::set_aside(&self.layout, &self.path(artifact))
     }
 
     /// The listing of a stored folder.
@@ -131,7 +120,10 @@ impl Store {
         let tree: Option<Tree> = serde_json::from_slice(&bytes).ok();
         match tree {
             Some(tree) if tree.digest() == *digest => Ok(tree),
-            _ => Err(Damage { artifact: Artifact { digest: *digest, shape: Shape::Tree, bytes: 0 }, what: "its listing is damaged".into() }.into()),
+            _ => {
+                Err(Damage { artifact: Artifact { digest: *digest, shape: Shape::Tree, bytes: 0 }, what: "its listing is damaged".into() }
+                    .into())
+            }
         }
     }
 
@@ -154,9 +146,10 @@ impl Store {
         Scratch::create(&self.layout.scratch())
     }
 
-    /// Removes scratch folders whose owners have died.
+    /// Removes what writers that have died left behind: their scratch, and half-written files in the store's own folder.
     pub fn sweep(&self) {
         scratch::sweep(&self.layout.scratch());
+        atomic::sweep(self.root());
     }
 
     /// Keeps what a stage wrote at a path in a scratch folder: synced, hashed, moved into place, read-only.
@@ -172,7 +165,7 @@ impl Store {
     /// # Errors
     /// When the file system refuses.
     pub fn materialise(&self, artifact: &Artifact, to: &Path) -> Result<(), CacheError> {
-        publish::materialise(&self.path(artifact), to)
+        materialise::materialise(&self.path(artifact), to)
     }
 
     /// Waits for the lock on a fingerprint.
@@ -217,7 +210,7 @@ impl Store {
     pub fn put_record(&self, record: &Record) -> Result<(), CacheError> {
         let path = self.layout.record(&record.fingerprint);
         let bytes = serde_json::to_vec(record).map_err(|error| CacheError::io(&path)(error.into()))?;
-        publish::write_atomically(&path, &bytes)
+        atomic::write_by_scratch(&self.layout, &path, &bytes)
     }
 
     /// Forgets a record.
@@ -235,6 +228,7 @@ impl Store {
 
 fn check_size(path: &Path, bytes: u64) -> Result<(), String> {
     match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(format!("{} is not a file", path.display())),
         Ok(metadata) if metadata.len() == bytes => Ok(()),
         Ok(metadata) => Err(format!("{} has {} bytes instead of {bytes}", path.display(), metadata.len())),
         Err(error) => Err(format!("{}: {error}", path.display())),

@@ -1,5 +1,7 @@
 //! A folder's listing: what its digest is taken of.
 
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -42,18 +44,19 @@ impl Tree {
     /// # Errors
     /// When a file cannot be read, or something in it is neither a file nor a folder.
     pub fn of_folder(folder: &Path) -> Result<Self, CacheError> {
-        Self::of_folder_with(folder, Links::Refuse, &Digest::of_file)
+        Self::of_folder_with(folder, Links::Refuse, &|file, _| Digest::of_file(file))
     }
 
     /// Lists a folder with a hash function of the caller's (one that remembers, say).
     pub(crate) fn of_folder_with(folder: &Path, links: Links, hash: &HashFile<'_>) -> Result<Self, CacheError> {
         let mut files = Vec::new();
-        walk(folder, "", links, &mut files)?;
+        let metadata = fs::metadata(folder).map_err(CacheError::io(folder))?;
+        walk(folder, "", &mut vec![(metadata.dev(), metadata.ino())], links, &mut files)?;
         let entries = files
             .into_par_iter()
             .map(|(path, metadata)| {
                 let full = folder.join(&path);
-                let digest = hash(&full).map_err(CacheError::io(&full))?;
+                let digest = hash(&full, &metadata).map_err(CacheError::io(&full))?;
                 Ok(Entry { path, digest, bytes: metadata.len(), executable: is_executable(&metadata) })
             })
             .collect::<Result<_, CacheError>>()?;
@@ -94,8 +97,8 @@ impl Tree {
     }
 }
 
-/// How a file is hashed while a folder is listed.
-pub(crate) type HashFile<'a> = dyn Fn(&Path) -> std::io::Result<Digest> + Sync + 'a;
+/// How a file is hashed while a folder is listed; its metadata are those of the listing.
+pub(crate) type HashFile<'a> = dyn Fn(&Path, &Metadata) -> std::io::Result<Digest> + Sync + 'a;
 
 /// What a symbolic link inside a folder means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,29 +109,45 @@ pub(crate) enum Links {
     Refuse,
 }
 
-fn walk(folder: &Path, prefix: &str, links: Links, files: &mut Vec<(String, std::fs::Metadata)>) -> Result<(), CacheError> {
-    for entry in std::fs::read_dir(folder).map_err(CacheError::io(folder))? {
+/// Files under a folder, with their paths in it. `above` are the folders that this one lies in, as (device, inode).
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    above: &mut Vec<(u64, u64)>,
+    links: Links,
+    files: &mut Vec<(String, Metadata)>,
+) -> Result<(), CacheError> {
+    for entry in fs::read_dir(folder).map_err(CacheError::io(folder))? {
         let entry = entry.map_err(CacheError::io(folder))?;
         let path = entry.path();
-        let name = entry.file_name().into_string().map_err(|_| CacheError::NotPlain { path: path.clone(), what: "name that is not UTF-8" })?;
-        let inner = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let metadata = match links {
-            Links::Follow => std::fs::metadata(&path),
+            Links::Follow => fs::metadata(&path),
             Links::Refuse => entry.metadata(),
         }
         .map_err(CacheError::io(&path))?;
+        let Ok(name) = entry.file_name().into_string() else { return Err(CacheError::NotPlain { path, what: "name that is not UTF-8" }) };
+        let inner = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         if metadata.is_dir() {
-            walk(&path, &inner, links, files)?;
+            let here = (metadata.dev(), metadata.ino());
+            if above.contains(&here) {
+                return Err(CacheError::NotPlain { path, what: "link to a folder that it lies in" });
+            }
+            above.push(here);
+            walk(&path, &inner, above, links, files)?;
+            above.pop();
         } else if metadata.is_file() {
             files.push((inner, metadata));
         } else {
-            return Err(CacheError::NotPlain { path, what: if metadata.is_symlink() { "symbolic link" } else { "special file" } });
+            return Err(not_plain(&path, &metadata));
         }
     }
     Ok(())
 }
 
-pub(crate) fn is_executable(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt;
+pub(crate) fn not_plain(path: &Path, metadata: &Metadata) -> CacheError {
+    CacheError::NotPlain { path: path.to_path_buf(), what: if metadata.is_symlink() { "symbolic link" } else { "special file" } }
+}
+
+pub(crate) fn is_executable(metadata: &Metadata) -> bool {
     metadata.permissions().mode() & 0o100 != 0
 }

@@ -81,6 +81,69 @@ fn a_settled_file_is_remembered_and_a_damaged_memory_is_dropped() {
     }
 }
 
+/// A digest read wrongly would stand for a file that it is not of.
+#[test]
+fn a_memory_with_one_wrong_bit_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, file) = (folder.path().join("f"), folder.path().join("cache"));
+    fs::write(&path, "one").unwrap();
+    std::thread::sleep(Duration::from_millis(2100));
+    let cache = StatCache::open(&file);
+    cache.digest(&path).unwrap();
+    cache.save().unwrap();
+    let good = fs::read(&file).unwrap();
+    for index in 0..good.len() {
+        let mut broken = good.clone();
+        broken[index] ^= 1;
+        fs::write(&file, broken).unwrap();
+        assert_eq!(StatCache::open(&file).digest(&path).unwrap().digest, Digest::of_bytes(b"one"), "{index}");
+    }
+}
+
+#[test]
+fn a_memory_keeps_odd_names_and_forgets_files_that_are_gone() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cache");
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"\xff odd"));
+    let gone: Vec<_> = (0..100).map(|index| folder.path().join(format!("gone{index}"))).collect();
+    gone.iter().chain([&odd]).for_each(|path| fs::write(path, "x").unwrap());
+    std::thread::sleep(Duration::from_millis(2100));
+    let cache = StatCache::open(&file);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| gone.iter().chain([&odd]).for_each(|path| assert!(cache.digest(path).is_ok())));
+        }
+    });
+    gone.iter().for_each(|path| fs::remove_file(path).unwrap());
+    cache.save().unwrap();
+    let before = fs::metadata(&file).unwrap();
+    assert!(before.len() < 1000, "only one file is left to remember");
+    let again = StatCache::open(&file);
+    assert_eq!(again.digest(&odd).unwrap().digest, Digest::of_bytes(b"x"));
+    again.save().unwrap();
+    let after = fs::metadata(&file).unwrap();
+    assert_eq!(before.modified().unwrap(), after.modified().unwrap(), "nothing was learnt, so nothing is written");
+}
+
+#[test]
+fn a_link_around_its_own_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("a/b");
+    fs::create_dir_all(&deep).unwrap();
+    for name in ["up", "again"] {
+        std::os::unix::fs::symlink("../..", deep.join(name)).unwrap();
+    }
+    let cache = StatCache::open(&folder.path().join("cache"));
+    let error = cache.digest(folder.path()).unwrap_err().to_string();
+    assert!(error.ends_with("this is a link to a folder that it lies in"), "{error}");
+    fs::remove_file(deep.join("up")).unwrap();
+    fs::remove_file(deep.join("again")).unwrap();
+    std::os::unix::fs::symlink("nowhere", deep.join("broken")).unwrap();
+    let error = cache.digest(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("a/b/broken: No such file"), "{error}");
+}
+
 #[test]
 fn folders_of_the_users_may_hold_links() {
     let folder = tempfile::tempdir().unwrap();

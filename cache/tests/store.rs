@@ -114,6 +114,55 @@ fn links_are_refused() {
     assert!(matches!(store.publish(&scratch.path().join("alone")), Err(CacheError::NotPlain { .. })));
 }
 
+/// A stage may hand over a second name of a file of the user's, or of its own input.
+#[test]
+fn a_hard_link_handed_over_does_not_tie_the_store_to_the_other_name() {
+    let (folder, store) = store();
+    let theirs = folder.path().join("theirs");
+    fs::write(&theirs, "before").unwrap();
+    for inside in ["out", "out/deep"] {
+        let scratch = store.scratch().unwrap();
+        let out = scratch.path().join("out");
+        let path = scratch.path().join(inside);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::hard_link(&theirs, &path).unwrap();
+        let artifact = store.publish(&out).unwrap();
+        assert_eq!(fs::metadata(&theirs).unwrap().permissions().mode() & 0o200, 0o200);
+        fs::write(&theirs, "after!").unwrap();
+        assert!(store.verify(&artifact).is_ok());
+        fs::write(&theirs, "before").unwrap();
+    }
+}
+
+#[test]
+fn a_read_only_folder_is_kept_and_swept_like_any_other() {
+    let (_folder, store) = store();
+    let scratch = store.scratch().unwrap();
+    for name in ["out", "left"] {
+        let folder = scratch.path().join(name).join("deep");
+        write(&folder.join("f"), "x");
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o500)).unwrap();
+    }
+    let artifact = store.publish(&scratch.path().join("out")).unwrap();
+    assert_eq!(artifact, publish(&store, &[("deep/f", "x")]));
+    drop(scratch);
+    assert_eq!(store.usage().scratch_bytes, 0);
+}
+
+#[test]
+fn a_folder_replaces_a_file_and_a_file_a_folder() {
+    let (folder, store) = store();
+    let (file, tree) = (publish_file(&store, "f"), publish(&store, &[("odd\n\"näme\" -rf *", "t")]));
+    let target = folder.path().join("-odd \n näme");
+    for artifact in [&file, &tree, &tree, &file, &tree] {
+        store.materialise(artifact, &target).unwrap();
+        assert_eq!(target.is_dir(), artifact.shape == Shape::Tree);
+    }
+    assert_eq!(fs::read_to_string(target.join("odd\n\"näme\" -rf *")).unwrap(), "t");
+    let beside: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(beside.len(), 2, "nothing is left beside the target: {beside:?}");
+}
+
 #[test]
 fn a_copy_in_the_users_folder_never_touches_the_store() {
     let (folder, store) = store();
@@ -150,6 +199,34 @@ fn damage_is_found_set_aside_and_healed() {
     assert!(store.check(&artifact).unwrap_err().to_string().contains("is damaged"));
 }
 
+/// The size is right and nobody has looked: what is computed again must not lose to it.
+#[test]
+fn publishing_again_heals_what_was_damaged_unseen() {
+    let (_folder, store) = store();
+    let files = [("w", "weights"), ("c", "config")];
+    let tree = publish(&store, &files);
+    let overwrite = |path: &Path, text: &str| {
+        fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    overwrite(&store.path(&tree).join("w"), "WEIGHTS");
+    assert_eq!(publish(&store, &files), tree);
+    assert_eq!(store.verify_all(|_| ()), []);
+    let file = publish_file(&store, "weights");
+    overwrite(&store.path(&file), "WEIGHTS");
+    publish_file(&store, "weights");
+    assert!(store.verify(&file).is_ok());
+}
+
+#[test]
+fn something_else_in_the_place_of_a_file_is_damage() {
+    let (folder, store) = store();
+    let file = publish_file(&store, "weights");
+    fs::rename(store.path(&file), folder.path().join("moved")).unwrap();
+    symlink(folder.path().join("moved"), store.path(&file)).unwrap();
+    assert!(store.check(&file).unwrap_err().to_string().ends_with("is not a file"));
+}
+
 #[test]
 fn a_record_comes_back_and_a_broken_one_does_not() {
     let (_folder, store) = store();
@@ -162,12 +239,40 @@ fn a_record_comes_back_and_a_broken_one_does_not() {
     let hex = key.to_string();
     let path = store.root().join(format!("records/{}/{hex}.json", &hex[..2]));
     let good = fs::read_to_string(&path).unwrap();
-    for broken in [&good[..good.len() / 2], "", "null", "[]", &good.replace("\"format\":1", "\"format\":2"), &good.replace(&hex, &"0".repeat(64))] {
+    for broken in
+        [&good[..good.len() / 2], "", "null", "[]", &good.replace("\"format\":1", "\"format\":2"), &good.replace(&hex, &"0".repeat(64))]
+    {
         fs::write(&path, broken).unwrap();
         assert_eq!(store.record(&key).unwrap(), None, "{broken}");
     }
+    assert_eq!(store.unreadable_records().collect::<Vec<_>>(), [path]);
     store.remove_record(&key).unwrap();
     store.remove_record(&key).unwrap();
+    assert_eq!(store.unreadable_records().count(), 0);
+}
+
+#[test]
+fn a_record_cut_anywhere_counts_as_absent() {
+    let (_folder, store) = store();
+    let key = Digest::of_bytes(b"key");
+    store.put_record(&record(key, publish_file(&store, "y"))).unwrap();
+    let path = store.root().join(format!("records/{}/{key}.json", &key.to_string()[..2]));
+    let good = fs::read(&path).unwrap();
+    for length in 0..good.len() {
+        fs::write(&path, &good[..length]).unwrap();
+        assert_eq!(store.record(&key).unwrap(), None, "{length}");
+    }
+}
+
+#[test]
+fn a_figure_that_is_no_number_does_not_cost_the_record() {
+    let (_folder, store) = store();
+    let mut record = record(Digest::of_bytes(b"key"), publish_file(&store, "y"));
+    record.cost.insert("loss".into(), f64::NAN);
+    record.cost.insert("ratio".into(), f64::INFINITY);
+    store.put_record(&record).unwrap();
+    let read = store.record(&record.fingerprint).unwrap().unwrap();
+    assert_eq!(read.cost, BTreeMap::from([("wall_seconds".to_owned(), 1.5)]));
 }
 
 /// The bytes of a record and of a listing's digest are what other versions read: they change only with the format's number.
@@ -184,6 +289,29 @@ fn golden_bytes() {
     let (_folder, store) = store();
     let tree = publish(&store, &[("b", "2"), ("a/c", "1")]);
     assert_eq!(tree.digest.to_string(), "ec4e93d4f6651f9c7903f7658e60b3f0e52395f648b428f882cba86edc2f0fd1");
+    let listing = fs::read_to_string(store.path(&tree).with_extension("json")).unwrap();
+    let expected = format!(
+        r#"{{"entries":[{{"path":"a/c","digest":"{}","bytes":1,"executable":false}},{{"path":"b","digest":"{}","bytes":1,"executable":false}}]}}"#,
+        Digest::of_bytes(b"1"),
+        Digest::of_bytes(b"2"),
+    );
+    assert_eq!(listing, expected);
+}
+
+#[test]
+fn a_damaged_listing_is_not_served() {
+    let (_folder, store) = store();
+    let tree = publish(&store, &[("b", "2"), ("a/c", "1")]);
+    let path = store.path(&tree).with_extension("json");
+    let good = fs::read_to_string(&path).unwrap();
+    let others = [good.replace("\"b\"", "\"d\""), good.replace("false", "true"), "{\"entries\":[]}".into(), "\0\u{1}garbage".into()];
+    for broken in (0..good.len()).map(|length| good[..length].to_owned()).chain(others) {
+        fs::write(&path, &broken).unwrap();
+        assert!(matches!(store.tree(&tree.digest), Err(CacheError::Damage(_))), "{broken}");
+        assert!(store.check(&tree).is_err() && store.part(&tree, &["b"]).is_err());
+    }
+    assert_eq!(publish(&store, &[("b", "2"), ("a/c", "1")]), tree);
+    assert!(store.verify(&tree).is_ok(), "publishing it again heals it");
 }
 
 #[test]

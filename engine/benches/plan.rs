@@ -18,7 +18,8 @@ fn pipeline(chains: usize) -> String {
         for depth in 0..10 {
             let input = if depth == 0 { "in.txt".to_owned() } else { format!("@s{chain}_{}", depth - 1) };
             let run = format!("run = [\"sh\", \"-c\", \"cat {{in.x}} > {{out.y}}; echo {chain} >> {{out.y}}\"]");
-            writeln!(text, "[stages.s{chain}_{depth}]\nkind = \"command\"\n{run}\ninputs = {{ x = \"{input}\" }}\noutputs = [\"y\"]").unwrap();
+            writeln!(text, "[stages.s{chain}_{depth}]\nkind = \"command\"\n{run}\ninputs = {{ x = \"{input}\" }}\noutputs = [\"y\"]")
+                .unwrap();
         }
     }
     text

@@ -177,7 +177,7 @@ impl Attempt<'_> {
         let reporter = StageReporter { stage: &self.spec.name, observer: self.observer, figures: Mutex::default() };
         let cx = StageCx { request: &request, reporter: &reporter, cancel: self.cancel };
         match self.spec.kind.place_of(&self.spec.values) {
-            Place::Worker => worker::run(self.engine.options.worker.as_deref(), &cx)?,
+            Place::Worker => worker::run(self.engine.options.worker.as_ref(), &cx)?,
             Place::Here => self.spec.kind.run(&cx)?,
         }
         Ok(reporter.figures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))

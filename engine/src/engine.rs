@@ -1,13 +1,12 @@
 //! One pipeline over one store: what everything from planning to execution works on.
 
-use std::path::PathBuf;
-
 use qapipe_cache::{CacheError, StatCache, Store};
 
 use crate::decide::Decider;
 use crate::graph::{Graph, UnknownStage};
 use crate::last::Last;
 use crate::pipeline::Pipeline;
+use crate::worker::WorkerCommand;
 
 /// What the user chose for this run and what does not change results.
 #[derive(Clone, Debug)]
@@ -24,8 +23,8 @@ pub struct Options {
     pub targets: Vec<String>,
     /// Whether the network is off limits.
     pub offline: bool,
-    /// The worker executable; none where there is none.
-    pub worker: Option<PathBuf>,
+    /// How to start a worker; none where there is none.
+    pub worker: Option<WorkerCommand>,
 }
 
 impl std::default::Default for Options {

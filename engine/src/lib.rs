@@ -69,4 +69,4 @@ pub use source::Span;
 pub use ty_text::ty_text;
 pub use values::Values;
 pub use why::{Why, WhyStep};
-pub use worker::{CANCEL, Say};
+pub use worker::{CANCEL, Say, WorkerCommand};

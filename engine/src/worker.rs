@@ -4,7 +4,7 @@
 //! `cancel` means stop. It answers with lines of JSON, each a [`Say`], on its standard output; its standard error is its log.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 
@@ -51,20 +51,29 @@ pub enum Say {
     },
 }
 
+/// How to start a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerCommand {
+    /// The executable.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
 /// The line that asks a worker to stop.
 pub const CANCEL: &str = "cancel";
 
 /// Runs a stage in a worker process.
-pub(crate) fn run(worker: Option<&Path>, cx: &StageCx<'_>) -> Result<(), StageError> {
+pub(crate) fn run(worker: Option<&WorkerCommand>, cx: &StageCx<'_>) -> Result<(), StageError> {
     let worker = worker.ok_or_else(|| {
         StageError::environment("there is no qapipe-worker beside qapipe")
             .help("build it (cargo build --bins), or set QAPIPE_WORKER to its path")
     })?;
-    let mut command = Command::new(worker);
-    command.arg("serve").stdin(Stdio::piped()).current_dir(&cx.request.folder);
+    let mut command = Command::new(&worker.path);
+    command.args(&worker.args).stdin(Stdio::piped()).current_dir(&cx.request.folder);
     let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
     let mut child =
-        group.spawn(&mut command).map_err(|error| StageError::environment(format!("cannot start {}: {error}", worker.display())))?;
+        group.spawn(&mut command).map_err(|error| StageError::environment(format!("cannot start {}: {error}", worker.path.display())))?;
     let (out, err, input) = (child.stdout.take(), child.stderr.take(), child.stdin.take());
     let (last, tail) = (Mutex::new(None), Tail::default());
     let input = Mutex::new(send(input, cx.request)?);

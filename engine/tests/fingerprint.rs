@@ -43,7 +43,8 @@ fn golden_facets() {
 
 #[test]
 fn hints_places_and_order_determine_nothing() {
-    let moved = STAGE.replace("{ z = \"out/z\", y = \"out/y\" }", "[\"y\", \"z\"]").replace("{ B = \"2\", A = \"1\" }", "{ A = \"1\", B = \"2\" }");
+    let moved =
+        STAGE.replace("{ z = \"out/z\", y = \"out/y\" }", "[\"y\", \"z\"]").replace("{ B = \"2\", A = \"1\" }", "{ A = \"1\", B = \"2\" }");
     assert_eq!(of(&moved), of(STAGE));
     assert_eq!(of(&format!("{STAGE}hints = {{ threads = 2 }}\n")), of(STAGE));
 }

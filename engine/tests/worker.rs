@@ -5,11 +5,10 @@
 mod project;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use project::{Project, Run};
 use qapipe_engine::{
-    ArtifactType, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageState, Values,
+    ArtifactType, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageState, Values, WorkerCommand,
 };
 
 struct Heavy;
@@ -49,13 +48,12 @@ const READ: &str = "read -r request; y=$(printf '%s' \"$request\" | sed 's/.*\"o
 fn project(script: &str) -> Project {
     let project = Project::new(Kinds::new(KINDS), "[stages.h]\nkind = \"heavy\"\n");
     project.write("worker", &format!("#!/bin/sh\n{READ}{script}"));
-    let worker: PathBuf = project.path("worker");
-    std::fs::set_permissions(&worker, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(project.path("worker"), PermissionsExt::from_mode(0o755)).unwrap();
     project
 }
 
 fn options(project: &Project) -> Options {
-    Options { worker: Some(project.path("worker")), ..Options::default() }
+    Options { worker: Some(WorkerCommand { path: project.path("worker"), args: Vec::new() }), ..Options::default() }
 }
 
 fn run(script: &str) -> (Project, Run) {

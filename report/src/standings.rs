@@ -70,7 +70,7 @@ macro_rules! figure {
 /// The columns after the system's name, in order. One that no system fills is left out.
 const FIGURES: &[Figure] = &[
     figure!("EXACT", Percent, "exact", |exact| Some(exact.into())),
-    Figure { heading: Heading { title: "±", unit: Unit::Percent }, of: half_interval, abstain: |_| None },
+    figure!("±", Percent, "exact_interval"),
     figure!("F1", Percent, "f1", |exact| Some(exact.into())),
     figure!("HASANS", Percent, "has_answer_exact", |exact| (exact < 100.0).then(|| 0.0.into())),
     figure!("NOANS", Percent, "no_answer_exact", |exact| (exact > 0.0).then(|| 100.0.into())),
@@ -121,7 +121,11 @@ impl Names {
             (0..metrics.rows.len()).map(value).collect::<BTreeSet<_>>().len()
         };
         let stages = distinct(&["pipeline", "stage"]);
-        Self { pipelines: distinct(&["pipeline"]) > 1, datasets: distinct(&["dataset"]) > 1, keys: distinct(&["pipeline", "stage", "key"]) > stages }
+        Self {
+            pipelines: distinct(&["pipeline"]) > 1,
+            datasets: distinct(&["dataset"]) > 1,
+            keys: distinct(&["pipeline", "stage", "key"]) > stages,
+        }
     }
 
     fn headings(&self) -> impl Iterator<Item = Heading> {
@@ -160,12 +164,6 @@ impl Line {
         let exact = |line: &Self| line.exact.unwrap_or(f64::NEG_INFINITY);
         self.dataset.cmp(&other.dataset).then(exact(other).total_cmp(&exact(self)))
     }
-}
-
-/// Half the width of the 95 % interval of the exact match.
-fn half_interval(metrics: &Table, row: usize) -> Option<Value> {
-    let (low, high) = (metrics.number(row, "exact_low")?, metrics.number(row, "exact_high")?);
-    Some(((high - low) / 2.0).into())
 }
 
 /// A line for always answering "" for each set of questions.

@@ -35,8 +35,7 @@ fn tables() -> tempfile::TempDir {
             texts("key", &[key]),
             texts("dataset", &["squad"]),
             numbers("exact", &[Some(exact)]),
-            numbers("exact_low", &[Some(exact - 1.0)]),
-            numbers("exact_high", &[Some(exact + 1.5)]),
+            numbers("exact_interval", &[Some(1.25)]),
             numbers("f1", &[Some(exact + 3.0)]),
             numbers("abstain_exact", &[Some(50.07)]),
             Series::new("parameters".into(), &[Some(22_000_000_i64)]).into_column(),
@@ -52,7 +51,11 @@ fn tables() -> tempfile::TempDir {
         "metrics/q.other.dddddddd.parquet",
         vec![texts("pipeline", &["q"]), texts("stage", &["other"]), texts("key", &["dddddddd44"]), numbers("exact", &[Some(70.0)])],
     );
-    write(folder.path(), "stages/run-1.parquet", vec![texts("run", &["run-1"]), texts("stage", &["large"]), numbers("seconds", &[Some(2.0)])]);
+    write(
+        folder.path(),
+        "stages/run-1.parquet",
+        vec![texts("run", &["run-1"]), texts("stage", &["large"]), numbers("seconds", &[Some(2.0)])],
+    );
     let current = folder.path().join("current");
     std::fs::create_dir_all(&current).unwrap();
     std::fs::write(current.join("p.json"), r#"{"small": "aaaaaaaa11", "large": "bbbbbbbb22"}"#).unwrap();

@@ -32,7 +32,14 @@ fn list(store: &Store, session: &Session) -> Result<(), Failure> {
     let now = SystemTime::now();
     for record in &records {
         let when = ago(&record.run, now).unwrap_or_default();
-        let cells = [record.fingerprint.short(), record.pipeline.clone(), record.stage.clone(), record.kind.clone(), bytes(total(record) as f64), when];
+        let cells = [
+            record.fingerprint.short(),
+            record.pipeline.clone(),
+            record.stage.clone(),
+            record.kind.clone(),
+            bytes(total(record) as f64),
+            when,
+        ];
         grid.row(cells.into_iter().zip([DIM, PLAIN, PLAIN, PLAIN, PLAIN, DIM]));
     }
     session.printer.data(&grid.to_text(""))
@@ -61,7 +68,10 @@ fn size(store: &Store, session: &Session) -> Result<(), Failure> {
     let mut line = |name: &str, value: String| grid.plain([name.to_owned(), value]);
     line("store", shown(store.root()));
     line("results", usage.records.to_string());
-    line("objects", format!("{} in {} and {}", bytes(usage.object_bytes as f64), count(usage.objects, "file"), count(usage.trees, "folder")));
+    line(
+        "objects",
+        format!("{} in {} and {}", bytes(usage.object_bytes as f64), count(usage.objects, "file"), count(usage.trees, "folder")),
+    );
     for (name, size) in [("unfinished", usage.scratch_bytes), ("set aside as damaged", usage.damaged_bytes)] {
         if size > 0 {
             line(name, bytes(size as f64));
@@ -83,17 +93,20 @@ fn verify(store: &Store, session: &Session) -> Result<(), Failure> {
     for damage in &damages {
         store.set_aside(&damage.artifact)?;
     }
+    let unreadable: Vec<String> = store.unreadable_records().map(|path| path.display().to_string()).collect();
+    let sound = damages.is_empty() && unreadable.is_empty();
     let printer = &session.printer;
     if printer.json {
         let damaged: Vec<Value> = damages.iter().map(|damage| json!({ "digest": damage.artifact.digest, "what": damage.what })).collect();
-        printer.json(&json!({ "objects": read, "bytes": size, "damaged": damaged }))?;
-    } else if damages.is_empty() {
+        printer.json(&json!({ "objects": read, "bytes": size, "damaged": damaged, "unreadable": unreadable }))?;
+    } else if sound {
         printer.data(&format!("{}, {}: all as they were stored\n", things(read, "object"), bytes(size as f64)))?;
     }
-    if damages.is_empty() {
+    if sound {
         return Ok(());
     }
     damages.iter().for_each(|damage| printer.error(&format!("{damage}; it is set aside"), None));
+    unreadable.iter().for_each(|record| printer.error(&format!("{record}: the record cannot be read"), None));
     printer.note("the next run that needs what was damaged computes it again");
     Err(Failure::told(Exit::Failed))
 }

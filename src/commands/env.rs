@@ -41,6 +41,7 @@ fn text(name: &str, value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Number(number) if name.ends_with("bytes") => number.as_f64().map_or_else(|| number.to_string(), bytes),
         Value::Number(number) if number.is_f64() => number.as_f64().map_or_else(|| number.to_string(), plain),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
         Value::Array(items) => items.iter().map(|item| text("", item)).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }

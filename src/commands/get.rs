@@ -38,7 +38,8 @@ fn current(engine: &Engine, stage: &str) -> Result<Record, Failure> {
     let record = key.map(|key| engine.store().record(&key)).transpose()?.flatten();
     record.ok_or_else(|| {
         let file = engine.pipeline().file.display();
-        Failure::usage(format!("stage `{stage}` has no result as the pipeline stands now")).help(format!("`qapipe run {file} {stage}` computes it"))
+        Failure::usage(format!("stage `{stage}` has no result as the pipeline stands now"))
+            .help(format!("`qapipe run {file} {stage}` computes it"))
     })
 }
 

@@ -12,7 +12,8 @@ use crate::failure::Failure;
 use crate::project::PIPELINE;
 
 /// The files of a new project.
-const FILES: [(&str, &str); 2] = [(PIPELINE, include_str!("init/pipeline.toml")), (".gitignore", "# What qapipe can compute again.\n.qapipe/\n")];
+const FILES: [(&str, &str); 2] =
+    [(PIPELINE, include_str!("init/pipeline.toml")), (".gitignore", "# What qapipe can compute again.\n.qapipe/\n")];
 
 pub(super) fn run(args: &Init, session: &Session) -> Result<(), Failure> {
     let folder = &args.folder;
@@ -24,7 +25,8 @@ pub(super) fn run(args: &Init, session: &Session) -> Result<(), Failure> {
             Ok(()) => made.push(path),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && name != PIPELINE => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                return Err(Failure::usage(format!("{} is there already", path.display())).help("`qapipe init DIR` starts a project in another folder"));
+                return Err(Failure::usage(format!("{} is there already", path.display()))
+                    .help("`qapipe init DIR` starts a project in another folder"));
             }
             Err(error) => return Err(Failure::io(&path, &error)),
         }

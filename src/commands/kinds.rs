@@ -99,7 +99,8 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 fn to_json(kind: &'static dyn StageKind) -> Value {
-    let outputs: Vec<Value> = kind.outputs(&Values::default()).iter().map(|output| json!({ "name": output.name, "type": output.artifact.0 })).collect();
+    let outputs: Vec<Value> =
+        kind.outputs(&Values::default()).iter().map(|output| json!({ "name": output.name, "type": output.artifact.0 })).collect();
     let worker = kind.place() == Place::Worker;
     let params: Vec<Value> = accepted(kind).iter().map(param_json).collect();
     json!({

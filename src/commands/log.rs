@@ -19,7 +19,8 @@ pub(super) fn run(args: &args::Log, session: &Session) -> Result<(), Failure> {
     if session.printer.json {
         return session.printer.json(&json!({ "runs": runs }));
     }
-    let mut grid = Grid::new(&["RUN", "WHEN", "PIPELINE", "RAN", "CACHED", "FAILED", "TIME"]).right([false, false, false, true, true, true, true]);
+    let mut grid =
+        Grid::new(&["RUN", "WHEN", "PIPELINE", "RAN", "CACHED", "FAILED", "TIME"]).right([false, false, false, true, true, true, true]);
     let now = SystemTime::now();
     runs.iter().for_each(|run| grid.row(row(run, now)));
     session.printer.data(&grid.to_text(""))

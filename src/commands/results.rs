@@ -25,7 +25,7 @@ mod view {
     const TABLES: &str = "tables";
 
     pub(in crate::commands) fn run(args: &args::Results, session: &Session) -> Result<(), Failure> {
-        let pipeline = args.pipeline.as_deref().map(|given| named(given)).transpose()?;
+        let pipeline = args.pipeline.as_deref().map(named).transpose()?;
         let file = pipeline.as_ref().and_then(|named| named.loaded.as_ref());
         let store = session.store_of(file)?;
         let results = Results::at(&store.root().join(TABLES));

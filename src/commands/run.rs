@@ -22,7 +22,8 @@ pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
     let display = display::open(session.printer, engine.pipeline());
     let shown = Arc::clone(&display);
     let cancel = interrupt::watch(move |text| shown.tell(text))?;
-    let observer = Watcher { next: display.as_ref(), cancel: &cancel, no_wait, locked: AtomicBool::new(false), restored: Counter::default() };
+    let observer =
+        Watcher { next: display.as_ref(), cancel: &cancel, no_wait, locked: AtomicBool::new(false), restored: Counter::default() };
     let outcome = engine.run(&observer, &cancel);
     display.close();
     let outcome = outcome?;
@@ -104,14 +105,15 @@ fn summary(outcome: &Outcome, restored: usize) -> String {
     let count = |wanted: fn(&StageState) -> bool| outcome.count(wanted);
     let ran = count(|state| *state == StageState::Ran);
     let cached = count(|state| *state == StageState::Cached);
-    let failed = count(|state| matches!(state, StageState::Failed(_)));
+    let stopped = count(|state| matches!(state, StageState::Failed(error) if error.class == ErrorClass::Interrupted));
+    let failed = count(|state| matches!(state, StageState::Failed(_))) - stopped;
     let blocked = count(|state| *state == StageState::Blocked);
     let back = if restored > 0 { format!(", {} put back", things(restored, "file")) } else { String::new() };
-    if ran + failed + blocked == 0 {
+    if ran + failed + stopped + blocked == 0 {
         return format!("nothing to do: {} cached{back}", things(cached, "stage"));
     }
     let mut parts = vec![format!("{ran} ran"), format!("{cached} cached")];
-    for (count, word) in [(failed, "failed"), (blocked, "not run")] {
+    for (count, word) in [(failed, "failed"), (stopped, "stopped"), (blocked, "not run")] {
         if count > 0 {
             parts.push(format!("{count} {word}"));
         }

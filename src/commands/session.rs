@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_cache::Store;
-use qapipe_engine::{Engine, Options, Override, Pipeline};
+use qapipe_engine::{Engine, Options, Override, Pipeline, WorkerCommand};
 
 use crate::failure::Failure;
 use crate::kinds::kinds;
@@ -34,7 +34,7 @@ impl Session {
     pub(crate) fn engine(&self, file: &Path, set: &[Override], options: Options) -> Result<Engine, Failure> {
         let pipeline = self.pipeline(file, set)?;
         let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
-        Ok(Engine::new(store, pipeline, Options { worker: project::worker(), ..options })?)
+        Ok(Engine::new(store, pipeline, Options { worker: project::worker().map(worker_command), ..options })?)
     }
 
     /// The store, where no pipeline says which.
@@ -43,10 +43,16 @@ impl Session {
     }
 
     /// The store beside a pipeline file if one is named, else the nearest.
+    #[cfg(feature = "report")]
     pub(crate) fn store_of(&self, pipeline: Option<&Pipeline>) -> Result<Store, Failure> {
         match pipeline {
             Some(pipeline) => project::find_store(Some(&project::store_beside(&pipeline.folder, self.store.as_deref()))),
             None => self.store(),
         }
     }
+}
+
+/// Starts a worker that serves this build of qapipe, and no other: a stale one would give results of old code under new keys.
+fn worker_command(path: PathBuf) -> WorkerCommand {
+    WorkerCommand { path, args: ["serve", "--build", env!("QAPIPE_BUILD")].map(str::to_owned).to_vec() }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use qapipe_engine::{Event, events, runs};
+use qapipe_engine::{ErrorClass, Event, events, runs};
 use serde_json::json;
 
 use super::session::Session;
@@ -33,7 +33,9 @@ pub(super) fn find(root: &Path, wanted: Option<&str>) -> Result<String, Failure>
     match fitting.as_slice() {
         [one] => Ok((*one).clone()),
         [] => Err(Failure::usage(format!("no run `{wanted}`")).help("`qapipe log` lists them")),
-        several => Err(Failure::usage(format!("{} runs fit `{wanted}`", several.len())).help("`qapipe log` lists them; give more of the id")),
+        several => {
+            Err(Failure::usage(format!("{} runs fit `{wanted}`", several.len())).help("`qapipe log` lists them; give more of the id"))
+        }
     }
 }
 
@@ -62,35 +64,41 @@ fn to_text(run: &str, events: &[Event]) -> String {
     let mut grid = Grid::new(&["STATE", "STAGE", "KEY", "BECAUSE", "TIME"]);
     for stage in order {
         let line = lines.remove(stage).unwrap_or_default();
-        grid.row([(line.state.to_owned(), style(line.state)), (stage.to_owned(), PLAIN), (line.key, DIM), (line.because, PLAIN), (line.time, PLAIN)]);
+        grid.row([
+            (line.state.to_owned(), style(line.state)),
+            (stage.to_owned(), PLAIN),
+            (line.key, DIM),
+            (line.because, PLAIN),
+            (line.time, PLAIN),
+        ]);
     }
     format!("{head}{}{tail}", grid.to_text(" "))
 }
 
 /// Takes an event into the lines; later events of a stage overrule earlier ones.
 fn note<'a>(event: &'a Event, order: &mut Vec<&'a str>, lines: &mut HashMap<&'a str, Line>) {
-    let (stage, change): (&str, Box<dyn FnOnce(&mut Line) + '_>) = match event {
-        Event::Cached { stage, key } => (stage, Box::new(|line| (line.state, line.key) = ("cached", short(key)))),
-        Event::Started { stage, key, because, .. } => {
-            (stage, Box::new(|line| (line.state, line.key, line.because) = ("running", short(key), because.clone())))
-        }
-        Event::Finished { stage, key, seconds: time, .. } => {
-            (stage, Box::new(|line| (line.state, line.key, line.time) = ("done", short(key), seconds(*time))))
-        }
-        Event::Failed { stage, error } => {
-            let first = error.message.lines().next().unwrap_or_default();
-            (stage, Box::new(move |line| (line.state, line.because) = ("failed", first.to_owned())))
-        }
-        Event::Blocked { stage, by } => {
-            let because = if by.is_empty() { "the run was stopping".to_owned() } else { format!("after {by}") };
-            (stage, Box::new(move |line| (line.state, line.because) = ("not run", because)))
-        }
-        _ => return,
+    let (Event::Cached { stage, .. }
+    | Event::Started { stage, .. }
+    | Event::Finished { stage, .. }
+    | Event::Failed { stage, .. }
+    | Event::Blocked { stage, .. }) = event
+    else {
+        return;
     };
-    if !lines.contains_key(stage) {
+    if !lines.contains_key(stage.as_str()) {
         order.push(stage);
     }
-    change(lines.entry(stage).or_default());
+    let line = lines.entry(stage).or_default();
+    match event {
+        Event::Cached { key, .. } => (line.state, line.key) = ("cached", short(key)),
+        Event::Started { key, because, .. } => (line.state, line.key, line.because) = ("running", short(key), because.clone()),
+        Event::Finished { key, seconds: time, .. } => (line.state, line.key, line.time) = ("done", short(key), seconds(*time)),
+        Event::Failed { error, .. } if error.class == ErrorClass::Interrupted => line.state = "stopped",
+        Event::Failed { error, .. } => (line.state, line.because) = ("failed", error.message.lines().next().unwrap_or_default().to_owned()),
+        Event::Blocked { by, .. } if by.is_empty() => (line.state, line.because) = ("not run", "the run was stopping".to_owned()),
+        Event::Blocked { by, .. } => (line.state, line.because) = ("not run", format!("after {by}")),
+        _ => {}
+    }
 }
 
 fn short(key: &str) -> String {
@@ -101,7 +109,7 @@ fn style(state: &str) -> anstyle::Style {
     match state {
         "failed" => BAD,
         "done" | "cached" => GOOD,
-        "running" => DUE,
+        "running" | "stopped" => DUE,
         _ => DIM,
     }
 }

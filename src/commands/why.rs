@@ -28,14 +28,17 @@ fn to_text(engine: &Engine, why: &Why) -> String {
     let mut text = String::new();
     for step in &why.steps {
         let place = styled(DIM, &format!("({file}:{})", step.line));
-        text.push_str(&format!("{}  {}  {place}\n", styled(BOLD, &step.stage), verdict(&step.decision)));
+        text.push_str(&format!("{}  {}  {place}\n", styled(BOLD, &step.stage), verdict(step)));
         step.changes.iter().for_each(|change| text.push_str(&format!("    {change}\n")));
     }
     text
 }
 
-fn verdict(decision: &Decision) -> String {
-    match decision {
+fn verdict(step: &WhyStep) -> String {
+    match &step.decision {
+        Decision::Cached if !step.changes.is_empty() => {
+            format!("{} now; it ran anew since the stage after it read it, because this changed:", styled(GOOD, "cached"))
+        }
         Decision::Cached => format!("{}: nothing that it is made from has changed", styled(GOOD, "cached")),
         Decision::Run(qapipe_engine::Reason::Changed(_)) => format!("{} because this changed:", styled(DUE, "runs")),
         Decision::Run(reason) => format!("{}: {reason}", styled(DUE, "runs")),

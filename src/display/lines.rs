@@ -1,7 +1,7 @@
 //! Events as lines, for the terminal and for logs alike.
 
 use anstyle::Style;
-use qapipe_engine::{Event, Pipeline, StageError};
+use qapipe_engine::{ErrorClass, Event, Pipeline, StageError};
 
 use crate::human;
 use crate::printer::{BAD, DIM, DUE, GOOD, NAME, styled};
@@ -34,6 +34,7 @@ impl Lines {
                 let same = if *unchanged { ", output as before" } else { "" };
                 self.line(GOOD, "done", stage, &format!("{}{same}", human::seconds(*seconds)))
             }
+            Event::Failed { stage, error } if error.class == ErrorClass::Interrupted => self.line(DUE, "stopped", stage, ""),
             Event::Failed { stage, error } => self.failed(stage, error),
             Event::Waiting { stage, .. } => self.line(DUE, "wait", stage, "another run is computing it"),
             Event::Damaged { stage, what } => self.line(BAD, "damaged", stage, &format!("{what}; it runs again")),

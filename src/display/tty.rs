@@ -43,12 +43,17 @@ impl Tty {
         let Event::Progress { stage, done, total, unit, note } = event else { return };
         let running = self.running();
         let Some(bar) = running.get(stage) else { return };
-        if *total > 0 && bar.length() != Some(*total) {
+        let what = if note.is_empty() { unit.clone() } else { format!("{unit}  {note}") };
+        if *total == 0 {
+            bar.set_message(format!("{done} {what}  "));
+            return;
+        }
+        if bar.length() != Some(*total) {
             bar.set_style(full());
             bar.set_length(*total);
         }
         bar.set_position(*done);
-        bar.set_message(if note.is_empty() { unit.clone() } else { format!("{unit}  {note}") });
+        bar.set_message(what);
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<String, ProgressBar>> {
@@ -84,7 +89,7 @@ impl Display for Tty {
 }
 
 fn spinner() -> ProgressStyle {
-    style("{spinner} {prefix}  {pos} {msg}  {elapsed}")
+    style("{spinner} {prefix}  {msg}{elapsed}")
 }
 
 fn full() -> ProgressStyle {

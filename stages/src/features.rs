@@ -205,7 +205,9 @@ impl Features {
         }
         let contexts_path = folder.join(contexts_file(part));
         if !contexts_path.exists() {
-            return Err(Error::data("the data is an examples table, a model reads a features table").help("give the output of a tokenize stage"));
+            return Err(
+                Error::data("the data is an examples table, a model reads a features table").help("give the output of a tokenize stage")
+            );
         }
         let batch = arrow_file::read(&path)?;
         let numbers = |name: &str| column::<UInt32Array>(&batch, name, &path);

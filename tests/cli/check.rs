@@ -98,7 +98,10 @@ fn an_override_is_shown_as_it_was_written() {
 fn each_bad_file_gets_one_clear_error() {
     let bad = [
         ("name = ", 1),
-        ("[stages.a]\nkind = \"command\"\nrun = [\"true\"]\noutputs = [\"y\"]\ninputs = { x = \"@b\" }\n[stages.b]\nkind = \"command\"\nrun = [\"true\"]\noutputs = [\"y\"]\ninputs = { x = \"@a\" }\n", 1),
+        (
+            "[stages.a]\nkind = \"command\"\nrun = [\"true\"]\noutputs = [\"y\"]\ninputs = { x = \"@b\" }\n[stages.b]\nkind = \"command\"\nrun = [\"true\"]\noutputs = [\"y\"]\ninputs = { x = \"@a\" }\n",
+            1,
+        ),
         ("[stages.a]\nkind = \"dataset\"\nsource = \"sample\"\n[stages.b]\nkind = \"evaluate\"\nmodel = \"@a\"\ndata = \"@a\"\n", 1),
         ("seed = \"x\"\n[stages.a]\nkind = \"dataset\"\nsource = \"sample\"\n", 1),
     ];

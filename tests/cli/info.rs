@@ -9,7 +9,24 @@ fn help_and_version_are_data() {
     let project = Project::of("");
     let version = project.qapipe(&["--version"]).code(0);
     assert_eq!(version.out, format!("qapipe {}\n", env!("CARGO_PKG_VERSION")));
-    for command in ["run", "plan", "why", "check", "kinds", "schema", "results", "graph", "log", "show", "logs", "get", "env", "cache", "init", "completions"] {
+    for command in [
+        "run",
+        "plan",
+        "why",
+        "check",
+        "kinds",
+        "schema",
+        "results",
+        "graph",
+        "log",
+        "show",
+        "logs",
+        "get",
+        "env",
+        "cache",
+        "init",
+        "completions",
+    ] {
         let help = project.qapipe(&[command, "--help"]).code(0);
         assert!(help.out.contains("Examples:\n  qapipe ") && help.err.is_empty(), "{}", help.out);
     }

@@ -52,7 +52,10 @@ fn a_script_that_stages_call_is_an_input() {
 #[test]
 fn an_input_edited_under_a_running_stage_is_not_recorded() {
     let project = Project::toy();
-    project.write("step.sh", &format!("cat \"$1\" > /dev/null\n: > started\nwhile [ -e slow ]; do sleep 0.05; done\n{}", project.read("step.sh")));
+    project.write(
+        "step.sh",
+        &format!("cat \"$1\" > /dev/null\n: > started\nwhile [ -e slow ]; do sleep 0.05; done\n{}", project.read("step.sh")),
+    );
     project.write("slow", "");
     let mut child = project.start(&["run", "-q", "first"]);
     project.wait_for("started");

@@ -38,6 +38,8 @@ fn ctrl_c_stops_the_stages_and_the_next_run_goes_on() {
     assert_eq!(status.code(), Some(130), "{err}");
     assert!(started.elapsed() < Duration::from_secs(10), "it took {:?}", started.elapsed());
     assert!(err.contains("interrupted: running stages are being stopped"), "{err}");
+    assert!(err.contains("stopped   first") && err.contains("interrupted: 0 ran, 0 cached, 1 stopped in"), "{err}");
+    assert!(project.qapipe(&["show"]).code(0).out.contains("stopped"));
     let pid = project.read("pid");
     wait("the stage's end", || !is_alive(&pid));
     std::fs::remove_file(project.path("slow")).unwrap();

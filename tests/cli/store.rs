@@ -68,6 +68,12 @@ fn the_store_is_listed_measured_and_verified() {
     assert!(damaged.err.contains("is damaged") && damaged.out.is_empty(), "{}", damaged.err);
     project.qapipe(&["run", "-q"]).code(0);
     project.qapipe(&["cache", "verify"]).code(0);
+    let key = record["key"].as_str().unwrap();
+    project.write(&format!(".qapipe/records/{}/{key}.json", &key[..2]), "{ half a reco");
+    let unreadable = project.qapipe(&["cache", "verify"]).code(1);
+    assert!(unreadable.err.contains("the record cannot be read"), "{}", unreadable.err);
+    project.qapipe(&["run", "-q"]).code(0);
+    project.qapipe(&["cache", "verify"]).code(0);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use qapipe_engine::{ErrorClass, StageError};
 use qapipe_nn::NnError;
+use qapipe_nn::weights::{Problem, WeightsError};
 use tch::TchError;
 
 /// Why a torch-backed stage did not finish.
@@ -59,8 +60,12 @@ impl From<Error> for StageError {
 /// An error of the crate of tensors.
 fn told(error: &NnError) -> StageError {
     match error {
-        NnError::Device(_) => StageError::environment(error.to_string()).help("`qapipe env` shows what there is; --device cpu works everywhere"),
-        NnError::Io { path, source } => StageError::io(path, source),
+        NnError::Device(_) => {
+            StageError::environment(error.to_string()).help("`qapipe env` shows what there is; --device cpu works everywhere")
+        }
+        NnError::Io { path, source } | NnError::Weights(WeightsError { path, problem: Problem::Io(source) }) => {
+            StageError::io(path, source)
+        }
         _ => classified(&error.to_string()),
     }
 }
@@ -73,7 +78,9 @@ fn classified(message: &str) -> StageError {
 /// Whether a message of libtorch says that memory ran out, on a GPU or on the CPU.
 pub(crate) fn is_out_of_memory(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    ["out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed"].iter().any(|text| message.contains(text))
+    ["out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed"]
+        .iter()
+        .any(|text| message.contains(text))
 }
 
 /// The error for memory that ran out.
@@ -105,6 +112,9 @@ mod tests {
     #[test]
     fn a_full_disk_is_the_machines_lack() {
         let error = Error::io(Path::new("/x"))(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!(StageError::from(error).class, ErrorClass::Environment);
+        let problem = Problem::Io(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        let error = Error::from(NnError::from(WeightsError { path: "/x/model.safetensors".into(), problem }));
         assert_eq!(StageError::from(error).class, ErrorClass::Environment);
     }
 }

@@ -1,5 +1,7 @@
 //! Windows in, answers out: length-sorted packed batches without gradients.
 
+use std::cmp::Reverse;
+
 use qapipe_engine::StageCx;
 use qapipe_nn::{Forward, Reader};
 use qapipe_stages::features::Features;
@@ -7,7 +9,7 @@ use qapipe_stages::postprocess::{self, Answer, Proposal, Settings, Window};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
-use crate::training::{BatchSize, SpanBatch, SpanSource, Source, groups};
+use crate::training::{BatchSize, Source, SpanBatch, SpanSource, groups};
 
 /// A model with the windows that it reads.
 pub struct Answering<'a> {
@@ -24,7 +26,8 @@ pub struct Answering<'a> {
 }
 
 impl Answering<'_> {
-    /// Answers questions (rows of the features' examples), in their order. All their windows are read shortest first, in batches; after
+    /// Answers questions (rows of the features' examples), in their order. All their windows are read in batches, the longest
+    /// first: memory that does not suffice shows at once; after
     /// each, `seen` hears how many of how many windows are done.
     ///
     /// # Errors
@@ -32,7 +35,7 @@ impl Answering<'_> {
     pub fn answer(&self, questions: &[usize], cx: &StageCx<'_>, mut seen: impl FnMut(u64, u64)) -> Result<Vec<Answer>, Error> {
         let source = SpanSource::new(self.features);
         let mut order: Vec<u32> = questions.iter().flat_map(|&question| self.features.windows_of(question)).map(row).collect();
-        order.sort_by_key(|&row| (source.tokens(row), row));
+        order.sort_by_key(|&row| (Reverse(source.tokens(row)), row));
         let mut proposals: Vec<Option<Proposal>> = vec![None; self.features.len()];
         let mut done = 0;
         for range in groups(&order, &|row| source.tokens(row), BatchSize::Tokens(self.tokens)) {

@@ -17,9 +17,13 @@ use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use qapipe_engine::StageError;
+
 /// What the worker can be asked to do.
 const USAGE: &str = "\
-usage: qapipe-worker              runs one stage: a request on standard input, JSON lines on standard output (what `qapipe` does)
+usage: qapipe-worker [serve [--build ID]]
+                                  runs one stage: a request on standard input, JSON lines on standard output (what `qapipe` does);
+                                  refuses where it is of another build than ID
        qapipe-worker env          prints what libtorch, CUDA and the devices are, as JSON
        qapipe-worker parity DIR   compares the models with the golden tensors in every folder under DIR
        qapipe-worker bench bert [--lens FILE] [--device DEVICE]
@@ -27,11 +31,12 @@ usage: qapipe-worker              runs one stage: a request on standard input, J
                                   FILE is a JSON list of window lengths
        qapipe-worker --version";
 
-/// The executable `qapipe-worker`.
-pub fn main() -> ExitCode {
+/// The executable `qapipe-worker`. `build` names what it was built from.
+pub fn main(build: &str) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] | ["serve"] => serve_once(),
+        [] | ["serve"] => serve_once(Ok(())),
+        ["serve", "--build", wanted] => serve_once(same_build(wanted, build)),
         ["env"] => say(&environment::describe().to_string()),
         ["parity", folder] => parity(Path::new(folder)),
         ["bench", "bert", options @ ..] => bench(options),
@@ -44,9 +49,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Serves the request on standard input.
-fn serve_once() -> ExitCode {
-    let finished = serve::serve(BufReader::new(std::io::stdin()), std::io::stdout());
+/// Whether the command was built from the same sources.
+fn same_build(wanted: &str, own: &str) -> Result<(), StageError> {
+    if wanted == own {
+        return Ok(());
+    }
+    let message = "qapipe-worker was built from other sources than qapipe";
+    Err(StageError::environment(message).help("build both: cargo build --bins, or cargo install --path ."))
+}
+
+/// Serves the request on standard input, unless there is a reason not to.
+fn serve_once(ready: Result<(), StageError>) -> ExitCode {
+    let finished = serve::serve(BufReader::new(std::io::stdin()), std::io::stdout(), ready);
     if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -17,13 +17,16 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Serves one request: reads it from `input`, runs its stage, says how it went on `output`. A line `cancel` and the end of
-/// the input both ask the stage to stop. Returns whether the stage finished.
-pub fn serve<R, W>(mut input: R, output: W) -> bool
+/// the input both ask the stage to stop. An error in `ready` is all that it then says. Returns whether the stage finished.
+pub fn serve<R, W>(mut input: R, output: W, ready: Result<(), StageError>) -> bool
 where
     R: BufRead + Send + 'static,
     W: Write + Send,
 {
     let speaker = Speaker::new(output);
+    if ready.is_err() {
+        return speaker.end(ready);
+    }
     let mut line = String::new();
     let request = match input.read_line(&mut line) {
         Ok(0) => return speaker.end(Err(StageError::bug("no request came"))),

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Cursor, Read};
 use std::sync::mpsc::{Receiver, channel};
 
 use common::{Lab, fine_tune, tiny};
-use qapipe_engine::{CANCEL, ErrorClass, Kinds, Pipeline, Request, Say};
+use qapipe_engine::{CANCEL, ErrorClass, Kinds, Pipeline, Request, Say, StageError};
 use qapipe_worker::serve::serve;
 
 /// Input whose further lines come when the test sends them; it ends when the sender is dropped.
@@ -36,7 +36,7 @@ fn served(first: &[u8]) -> (bool, Vec<Say>) {
     let (sender, receiver) = channel();
     sender.send(first.to_vec()).unwrap();
     let mut output = Vec::new();
-    let finished = serve(BufReader::new(Pipe(receiver, Cursor::default())), &mut output);
+    let finished = serve(BufReader::new(Pipe(receiver, Cursor::default())), &mut output, Ok(()));
     drop(sender);
     (finished, said(&output))
 }
@@ -86,6 +86,13 @@ fn errors_are_said_with_their_class() {
 }
 
 #[test]
+fn a_worker_of_another_build_says_so_and_does_nothing() {
+    let mut output = Vec::new();
+    assert!(!serve(BufReader::new(std::io::empty()), &mut output, Err(StageError::environment("another build"))));
+    assert!(matches!(said(&output).as_slice(), [Say::Error { error }] if error.class == ErrorClass::Environment));
+}
+
+#[test]
 fn a_cancel_line_and_the_end_of_the_input_both_stop_a_stage() {
     let limits = "limit_train = 200\nlimit_dev = 8";
     let mut lab = Lab::new();
@@ -97,7 +104,7 @@ fn a_cancel_line_and_the_end_of_the_input_both_stop_a_stage() {
     sender.send(format!("{CANCEL}\n").into_bytes()).unwrap();
     let mut output = Vec::new();
     let start = std::time::Instant::now();
-    assert!(!serve(BufReader::new(Pipe(receiver, Cursor::default())), &mut output));
+    assert!(!serve(BufReader::new(Pipe(receiver, Cursor::default())), &mut output, Ok(())));
     assert!(matches!(said(&output).last(), Some(Say::Error { error }) if error.class == ErrorClass::Interrupted));
     assert!(start.elapsed().as_secs() < 30);
     drop(sender);

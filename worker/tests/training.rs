@@ -5,7 +5,6 @@ mod common;
 
 use common::{Lab, evaluate, fine_tune, tiny};
 use qapipe_engine::ErrorClass;
-use qapipe_nn::Weights;
 use qapipe_stages::tables::{MetricsRow, PredictionRow, TrainingRow, read_table};
 
 const SMALL: &str = "limit_train = 96\nlimit_dev = 24";
@@ -15,13 +14,13 @@ const SHAPE: &str = ", hidden_dropout_prob = 0.0, attention_probs_dropout_prob =
 fn a_tiny_model_learns_the_sample_and_beats_abstaining() {
     let mut lab = Lab::new();
     let train = "epochs = 14, lr = 2e-3, batch = 16, holdout = 0.05, evaluations = 1, keep = \"best\"";
-    let text = tiny("", "") + &fine_tune("tuned", train, "") + &evaluate("scores", "tuned", "latency = 5") + &evaluate("held", "tuned", "threshold = \"tuned\"\nlatency = 0");
-    let start = std::time::Instant::now();
+    let text = tiny("", "")
+        + &fine_tune("tuned", train, "")
+        + &evaluate("scores", "tuned", "latency = 5")
+        + &evaluate("held", "tuned", "threshold = \"tuned\"\nlatency = 0");
     lab.run(&text).unwrap();
     let scores: Vec<MetricsRow> = read_table(lab.path("scores.metrics")).unwrap();
     let row = &scores[0];
-    eprintln!("exact {:?} f1 {:?} best {:?} abstain {:?} in {:.1} s; {:?}", row.exact, row.f1, row.best_exact, row.abstain_exact, start.elapsed().as_secs_f64(), lab.ear.measures);
-    eprintln!("{:#?}", lab.ear.log.lock().unwrap());
     assert!(row.exact.unwrap() > row.abstain_exact.unwrap() + 20.0, "{row:?}");
     assert!(row.best_exact.unwrap() >= row.exact.unwrap() && row.exact_low.unwrap() <= row.exact.unwrap());
     assert_cost(row);
@@ -82,19 +81,25 @@ fn micro_batches_do_not_change_the_result() {
     let mut lab = Lab::new();
     let train = "epochs = 2, lr = 1e-3, batch = 16";
     let text = tiny(SHAPE, SMALL) + &fine_tune("whole", train, "") + &fine_tune("pieces", train, "hints = { micro_batch_tokens = 200 }");
-    lab.run(&text).unwrap();
-    let open = |stage: &str| Weights::open_folder(lab.path(&format!("{stage}.model"))).unwrap();
-    let (whole, pieces) = (open("whole"), open("pieces"));
-    for name in whole.names() {
-        let difference = (whole.floats(name).unwrap() - pieces.floats(name).unwrap()).abs().max();
-        assert!(f64::try_from(difference).unwrap() < 1e-4, "{name}");
+    lab.run(&(text + &evaluate("a", "whole", "latency = 0") + &evaluate("b", "pieces", "latency = 0"))).unwrap();
+    let losses = |stage: &str| {
+        read_table::<TrainingRow>(lab.path(&format!("{stage}.log"))).unwrap().into_iter().filter_map(|row| row.loss).collect::<Vec<_>>()
+    };
+    for (whole, pieces) in losses("whole").into_iter().zip(losses("pieces")) {
+        assert!((whole - pieces).abs() < 1e-4, "{whole} {pieces}");
+    }
+    // Answers, not weights: the bias of the head and of the keys do not change what a model says, and drift with the rounding.
+    let answers = |stage: &str| read_table::<PredictionRow>(lab.path(&format!("{stage}.predictions"))).unwrap();
+    for (whole, pieces) in answers("a").into_iter().zip(answers("b")) {
+        assert!((whole.na_score.unwrap() - pieces.na_score.unwrap()).abs() < 1e-4, "{whole:?} {pieces:?}");
     }
 }
 
 #[test]
 fn token_budgets_train_too_and_steps_can_be_limited() {
     let mut lab = Lab::new();
-    let text = tiny("", SMALL) + &fine_tune("few", "epochs = 50, steps = 3, lr = 1e-3, batch_tokens = 512, schedule = \"constant\"", "hints = { log_every = 1 }");
+    let text = tiny("", SMALL)
+        + &fine_tune("few", "epochs = 50, steps = 3, lr = 1e-3, batch_tokens = 512, schedule = \"constant\"", "hints = { log_every = 1 }");
     lab.run(&text).unwrap();
     let log: Vec<TrainingRow> = read_table(lab.path("few.log")).unwrap();
     assert_eq!(log.iter().map(|row| row.step).collect::<Vec<_>>(), [1, 2, 3]);
@@ -104,9 +109,7 @@ fn token_budgets_train_too_and_steps_can_be_limited() {
 #[test]
 fn a_training_that_diverges_stops_and_says_where() {
     let mut lab = Lab::new();
-    let error = lab.run(&(tiny("", SMALL) + &fine_tune("wild", "epochs = 3, lr = 10.0, warmup = 0.0, batch = 8, clip = 0.0, weight_decay = 1.0", ""))).err();
-    // A rate of 10 need not leave the numbers; weights that have left them must.
-    drop(error);
+    lab.run(&tiny("", SMALL)).unwrap();
     poison(&lab);
     let error = lab.run(&(tiny("", SMALL) + &fine_tune("poisoned", "epochs = 1, lr = 1e-3, batch = 8", ""))).unwrap_err();
     assert_eq!(error.class, ErrorClass::Failed);
@@ -141,7 +144,9 @@ fn a_device_that_is_not_there_is_the_machines_lack() {
     let mut lab = Lab::new();
     lab.run(&tiny("", SMALL)).unwrap();
     let text = tiny("", SMALL) + &fine_tune("far", "epochs = 1", "");
-    let pipeline = qapipe_engine::Pipeline::parse(&text, &lab.folder.path().join("p.toml"), &qapipe_engine::Kinds::new(qapipe_stages::KINDS), &[]).unwrap();
+    let pipeline =
+        qapipe_engine::Pipeline::parse(&text, &lab.folder.path().join("p.toml"), &qapipe_engine::Kinds::new(qapipe_stages::KINDS), &[])
+            .unwrap();
     let request = qapipe_engine::Request { device: "cuda:77".into(), ..lab.request(&pipeline, pipeline.stage("far").unwrap()) };
     let cx = qapipe_engine::StageCx { request: &request, reporter: &lab.ear, cancel: &lab.ear.cancel };
     let error = qapipe_worker::kinds::runner("fine-tune").unwrap()(&cx).unwrap_err();

@@ -49,10 +49,13 @@ fn without_weights(files: &[String], name: &str) -> Error {
         let message = format!("{name}: the weights are in several files, which is not supported");
         return Error::Stage(StageError::failed(message).help("save the model as one model.safetensors"));
     }
-    let pickled = |file: &&String| Path::new(file).extension().is_some_and(|end| PICKLES.iter().any(|pickle| end.eq_ignore_ascii_case(pickle)));
+    let pickled =
+        |file: &&String| Path::new(file).extension().is_some_and(|end| PICKLES.iter().any(|pickle| end.eq_ignore_ascii_case(pickle)));
     if let Some(pickle) = files.iter().find(pickled) {
         let message = format!("{name}: {pickle} is a pickle, which can run code when it is read: refused");
-        return Error::Stage(StageError::failed(message).help("convert it to model.safetensors where you trust it, or take a revision that has one"));
+        return Error::Stage(
+            StageError::failed(message).help("convert it to model.safetensors where you trust it, or take a revision that has one"),
+        );
     }
     Error::failed(format!("{name}: holds no {WEIGHTS}"))
 }

@@ -36,8 +36,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
 /// # Errors
 /// What the file system says.
 pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
-    let there = TOKENIZER_FILES.iter().filter(|name| from.join(name).is_file());
-    there.map(|name| copy(&from.join(name), &to.join(name))).collect()
+    let mut there = TOKENIZER_FILES.iter().filter(|name| from.join(name).is_file());
+    there.try_for_each(|name| copy(&from.join(name), &to.join(name)))
 }
 
 /// Checks that a model can read windows: their ids have rows in its embedding, and the longest is not too long.
@@ -47,7 +47,8 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
 pub fn check_features(model: &dyn Reader, info: &Info, features: &Features) -> Result<(), Error> {
     let (needed, rows) = (i64::from(info.vocab_size), model.vocabulary());
     if needed > rows {
-        let message = format!("the vocabulary does not fit the model: the windows' tokenizer needs {needed} rows, the embedding has {rows}");
+        let message =
+            format!("the vocabulary does not fit the model: the windows' tokenizer needs {needed} rows, the embedding has {rows}");
         return Err(Error::Stage(StageError::failed(message).help("tokenize with the tokenizer of this very model")));
     }
     let longest = i64::try_from(features.longest()).unwrap_or(i64::MAX);

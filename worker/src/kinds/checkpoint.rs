@@ -63,7 +63,13 @@ fn bring(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Error> {
 }
 
 /// Copies a model's files, each from where `find` says that it lies.
-fn take(cx: &StageCx<'_>, source: &str, there: &[String], output: &Path, find: impl Fn(&str) -> Result<PathBuf, Error>) -> Result<(), Error> {
+fn take(
+    cx: &StageCx<'_>,
+    source: &str,
+    there: &[String],
+    output: &Path,
+    find: impl Fn(&str) -> Result<PathBuf, Error>,
+) -> Result<(), Error> {
     checkpoint::check(there, source)?;
     for name in FILES.into_iter().filter(|&name| there.iter().any(|file| file == name)) {
         cx.checkpoint()?;

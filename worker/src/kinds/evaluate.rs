@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::{device, models};
-use qapipe_stages::evaluate::{Prediction, dataset_info, prediction_rows, quality, score_all, score_predictions, with_best_thresholds, with_intervals, write_outputs};
+use qapipe_stages::evaluate::{
+    Prediction, dataset_info, prediction_rows, quality, score_all, score_predictions, with_best_thresholds, with_intervals, write_outputs,
+};
 use qapipe_stages::examples::Part;
 use qapipe_stages::features::{Features, Info};
 use qapipe_stages::postprocess::Settings;
@@ -84,7 +86,10 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
 impl Wanted {
     /// How answers are chosen; a tuned threshold comes with the model.
     fn settings(&self, trained: Option<&Trained>) -> Result<Settings, StageError> {
-        let untuned = || StageError::failed("threshold: the model brings no tuned threshold").help("train it with `train = { holdout = 0.05 }`, or use `threshold = \"fixed\"`");
+        let untuned = || {
+            StageError::failed("threshold: the model brings no tuned threshold")
+                .help("train it with `train = { holdout = 0.05 }`, or use `threshold = \"fixed\"`")
+        };
         let null_threshold = match self.threshold {
             Threshold::Fixed => self.null_threshold,
             Threshold::Tuned => trained.and_then(|trained| trained.null_threshold).ok_or_else(untuned)?,
@@ -124,7 +129,8 @@ impl Spent {
 
     /// Tells it for the action record.
     fn report(&self, cx: &StageCx<'_>) {
-        let known = [("evaluate_seconds", Some(self.seconds)), ("peak_memory_bytes", self.peak_memory_bytes), ("energy_joules", self.joules)];
+        let known =
+            [("evaluate_seconds", Some(self.seconds)), ("peak_memory_bytes", self.peak_memory_bytes), ("energy_joules", self.joules)];
         for (name, value) in known {
             value.into_iter().for_each(|value| cx.reporter.measure(name, value));
         }

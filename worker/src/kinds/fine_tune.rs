@@ -4,9 +4,9 @@ use std::path::Path;
 
 use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::{AdamW, Forward, Reader, device, models};
+use qapipe_stages::examples::Part;
 use qapipe_stages::features::{self, Features};
 use qapipe_stages::split::holdout;
-use qapipe_stages::examples::Part;
 use qapipe_stages::tables::write_table;
 use serde::Deserialize;
 
@@ -48,14 +48,21 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let held_out = holdout(features.examples(), wanted.train.holdout, cx.request.seed);
     let (mut summary, energy) = trained(model.as_mut(), &features, &held_out, &wanted, cx)?;
     report(&summary, model.as_ref(), &energy, cx)?;
-    let trained = Trained { null_threshold: summary.kept.and_then(|kept| kept.null_threshold), parameters_trained: model.parameters().trainable() };
+    let trained =
+        Trained { null_threshold: summary.kept.and_then(|kept| kept.null_threshold), parameters_trained: model.parameters().trainable() };
     save(model.as_ref(), base, &trained, cx.output("model")?)?;
     write_table(cx.output("log")?, &std::mem::take(&mut summary.log)).map_err(Error::from)?;
     Ok(())
 }
 
 /// Loads the model, and checks that the windows are of its tokenizer and not too long for it.
-fn open(base: &Path, data: &Path, features: &Features, placement: qapipe_nn::Placement, cx: &StageCx<'_>) -> Result<Box<dyn Reader>, Error> {
+fn open(
+    base: &Path,
+    data: &Path,
+    features: &Features,
+    placement: qapipe_nn::Placement,
+    cx: &StageCx<'_>,
+) -> Result<Box<dyn Reader>, Error> {
     let (model, found) = models::load(base, &placement, cx.request.seed)?;
     if !found.initialised.is_empty() {
         cx.reporter.log(&format!("new, drawn by the seed: {}", found.initialised.join(", ")));
@@ -65,7 +72,13 @@ fn open(base: &Path, data: &Path, features: &Features, placement: qapipe_nn::Pla
 }
 
 /// Trains the model; gives what happened, and the energy that it took.
-fn trained(model: &mut dyn Reader, features: &Features, held_out: &[bool], wanted: &Wanted, cx: &StageCx<'_>) -> Result<(Summary, Energy), Error> {
+fn trained(
+    model: &mut dyn Reader,
+    features: &Features,
+    held_out: &[bool],
+    wanted: &Wanted,
+    cx: &StageCx<'_>,
+) -> Result<(Summary, Energy), Error> {
     let rows: Vec<u32> = (0..).take(features.len()).filter(|&row| !held_out[features.example(row as usize)]).collect();
     let held_out: Vec<usize> = (0..held_out.len()).filter(|&question| held_out[question]).collect();
     if rows.is_empty() {

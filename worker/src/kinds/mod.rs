@@ -25,7 +25,8 @@ mod tests {
 
     #[test]
     fn exactly_the_kinds_that_run_in_a_worker_have_a_runner() {
-        let declared: BTreeSet<&str> = qapipe_stages::KINDS.iter().filter(|kind| kind.place() == Place::Worker).map(|kind| kind.name()).collect();
+        let declared: BTreeSet<&str> =
+            qapipe_stages::KINDS.iter().filter(|kind| kind.place() == Place::Worker).map(|kind| kind.name()).collect();
         let listed: Vec<&str> = super::RUNNERS.iter().map(|(name, _)| *name).collect();
         assert!(listed.is_sorted(), "keep RUNNERS in alphabetical order");
         assert_eq!(declared, listed.into_iter().collect());

@@ -47,7 +47,12 @@ pub fn feed<'scope, S: Source>(
 }
 
 /// A step's rows as micro-batches, packed one at a time.
-fn pieces<'a, S: Source>(source: &'a S, rows: &'a [u32], budget: usize, pin: bool) -> impl Iterator<Item = Result<Micro<S::Batch>, Error>> + 'a {
+fn pieces<'a, S: Source>(
+    source: &'a S,
+    rows: &'a [u32],
+    budget: usize,
+    pin: bool,
+) -> impl Iterator<Item = Result<Micro<S::Batch>, Error>> + 'a {
     let ranges = groups(rows, &|row| source.tokens(row), BatchSize::Tokens(budget));
     let count = ranges.len();
     ranges.into_iter().enumerate().map(move |(at, range)| {

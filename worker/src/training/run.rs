@@ -33,7 +33,14 @@ pub struct Summary {
 ///
 /// # Errors
 /// When the loss or the gradient leaves the numbers, on an interrupt, and what libtorch reports.
-pub fn train<S, T>(trainee: &mut T, source: &S, rows: &[u32], optimiser: &mut AdamW, recipe: &Recipe, cx: &StageCx<'_>) -> Result<Summary, Error>
+pub fn train<S, T>(
+    trainee: &mut T,
+    source: &S,
+    rows: &[u32],
+    optimiser: &mut AdamW,
+    recipe: &Recipe,
+    cx: &StageCx<'_>,
+) -> Result<Summary, Error>
 where
     S: Source,
     T: Trainee<Batch = S::Batch>,
@@ -74,12 +81,37 @@ struct Run<'a, T> {
 }
 
 impl<'a, T: Trainee> Run<'a, T> {
-    fn new(trainee: &'a mut T, optimiser: &'a mut AdamW, recipe: &'a Recipe, steps: &'a Steps, schedule: Schedule, cx: &'a StageCx<'a>) -> Self {
+    fn new(
+        trainee: &'a mut T,
+        optimiser: &'a mut AdamW,
+        recipe: &'a Recipe,
+        steps: &'a Steps,
+        schedule: Schedule,
+        cx: &'a StageCx<'a>,
+    ) -> Self {
         let evaluate_at = if recipe.held_out { evaluation_steps(steps, recipe.evaluations) } else { Vec::new() };
         let (started, window) = (Instant::now(), Window::default());
         let (log, loss, last, best) = (Vec::new(), None, None, None);
         let (step, examples, tokens, paused) = (0, 0, 0, 0.0);
-        Self { trainee, optimiser, recipe, steps, schedule, cx, step, loss, window, log, examples, tokens, started, paused, evaluate_at, last, best }
+        Self {
+            trainee,
+            optimiser,
+            recipe,
+            steps,
+            schedule,
+            cx,
+            step,
+            loss,
+            window,
+            log,
+            examples,
+            tokens,
+            started,
+            paused,
+            evaluate_at,
+            last,
+            best,
+        }
     }
 
     /// Takes a micro-batch; with the step's last one, the step.
@@ -153,7 +185,14 @@ impl<'a, T: Trainee> Run<'a, T> {
     /// A log row about now, without figures.
     fn row(&self) -> TrainingRow {
         let epoch = self.steps.epoch(self.step.saturating_sub(1));
-        TrainingRow { step: self.step as u64, epoch, examples: self.examples, tokens: self.tokens, seconds: self.seconds(), ..TrainingRow::default() }
+        TrainingRow {
+            step: self.step as u64,
+            epoch,
+            examples: self.examples,
+            tokens: self.tokens,
+            seconds: self.seconds(),
+            ..TrainingRow::default()
+        }
     }
 
     fn seconds(&self) -> f64 {

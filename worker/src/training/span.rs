@@ -40,7 +40,8 @@ impl Source for SpanSource<'_> {
 
     fn collate(&self, rows: &[u32], pin: bool) -> Result<SpanBatch, Error> {
         let features = self.features;
-        let windows: Vec<(&[u32], u32)> = rows.iter().map(|&row| (features.ids(row as usize), features.context_start(row as usize))).collect();
+        let windows: Vec<(&[u32], u32)> =
+            rows.iter().map(|&row| (features.ids(row as usize), features.context_start(row as usize))).collect();
         let starts = rows.iter().map(|&row| i64::from(features.label(row as usize).0));
         let ends = rows.iter().map(|&row| i64::from(features.label(row as usize).1));
         let labels: Vec<i64> = starts.chain(ends).collect();
@@ -81,7 +82,8 @@ impl Trainee for SpanTrainee<'_> {
 
     fn evaluate(&mut self, cx: &StageCx<'_>) -> Result<Evaluation, Error> {
         let device = self.model.parameters().device();
-        let answering = Answering { model: &*self.model, device, features: self.features, settings: Settings::default(), tokens: self.tokens };
+        let answering =
+            Answering { model: &*self.model, device, features: self.features, settings: Settings::default(), tokens: self.tokens };
         let answers = answering.answer(&self.held_out, cx, |_, _| {})?;
         Ok(self.judged(&answers))
     }

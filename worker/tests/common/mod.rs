@@ -78,7 +78,8 @@ impl Lab {
             Source::Stage { index, output } => self.outputs[&format!("{}.{output}", pipeline.stages[*index].name)].clone(),
         };
         let digest = qapipe_cache::Digest::of_bytes(b"");
-        let inputs = stage.inputs.iter().map(|spec| (spec.param.clone(), Input { path: input(&spec.source), digest, from: None })).collect();
+        let inputs =
+            stage.inputs.iter().map(|spec| (spec.param.clone(), Input { path: input(&spec.source), digest, from: None })).collect();
         let place = |name: &str| self.folder.path().join(format!("{}.{name}", stage.name));
         for output in &stage.outputs {
             let _ = std::fs::remove_dir_all(place(&output.name));
@@ -96,7 +97,7 @@ impl Lab {
             scratch,
             seed: stage.seed,
             device: "cpu".into(),
-            threads: 2,
+            threads: 1,
             offline: true,
             strict: false,
         }
