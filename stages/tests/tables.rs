@@ -41,6 +41,16 @@ fn rows_come_back_and_equal_rows_give_equal_bytes() {
     assert_eq!(read_table::<PredictionRow>(&one).unwrap(), []);
 }
 
+/// polars 1.x, and other readers of its age, know no other order of columns.
+#[test]
+fn tables_are_read_by_older_readers_too() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    write_table(file.path(), &[MetricsRow { exact: Some(50.0), ..MetricsRow::default() }]).unwrap();
+    let reader = parquet::file::serialized_reader::SerializedFileReader::new(file.reopen().unwrap()).unwrap();
+    let orders = parquet::file::reader::FileReader::metadata(&reader).file_metadata().column_orders().unwrap();
+    assert!(orders.iter().all(|order| matches!(order, parquet::basic::ColumnOrder::TYPE_DEFINED_ORDER(_))), "{orders:?}");
+}
+
 #[test]
 fn every_column_is_documented_and_a_figure_may_be_missing() {
     let metrics = MetricsRow::columns();

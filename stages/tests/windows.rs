@@ -166,6 +166,20 @@ fn a_damaged_file_is_reported() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn a_changed_byte_never_panics(at in proptest::prelude::any::<proptest::sample::Index>(), byte in proptest::prelude::any::<u8>()) {
+        let folder = tempfile::tempdir().unwrap();
+        examples(folder.path(), &[question("q", "a", "who", &[])]);
+        let path = folder.path().join("dev.arrow");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        std::fs::write(&path, bytes).unwrap();
+        let _ = qapipe_stages::examples::Examples::open(&path);
+    }
+}
+
 #[test]
 fn examples_are_no_features() {
     let folder = tempfile::tempdir().unwrap();
