@@ -211,27 +211,34 @@ pub(crate) struct Machine {
     pub(crate) device: String,
 }
 
+/// What a run brings up to date and a plan looks at.
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct Work {
     /// Pipeline file, or a folder with a pipeline.toml [default: pipeline.toml]
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) pipeline: Option<PathBuf>,
-    /// Stages to bring up to date, with what they need [default: all]
+    /// Only these stages, with what they need [default: all]
     #[arg(value_name = "STAGE")]
     pub(crate) stages: Vec<String>,
     #[command(flatten)]
     pub(crate) changes: Changes,
     #[command(flatten)]
     pub(crate) machine: Machine,
+    /// Run this stage although its result is there (may be repeated)
+    #[arg(short, long, value_name = "STAGE")]
+    pub(crate) force: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) work: Work,
     /// Threads that stages share [default: one for each core]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
     /// After a failure, go on with stages that do not need what failed
     #[arg(short, long)]
     pub(crate) keep_going: bool,
-    /// Run this stage although its result is there (may be repeated)
-    #[arg(short, long, value_name = "STAGE")]
-    pub(crate) force: Vec<String>,
     /// Use no network; what the hub gave before is found in its cache
     #[arg(long)]
     pub(crate) offline: bool,
@@ -242,19 +249,8 @@ pub(crate) struct Run {
 
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
-    /// Pipeline file, or a folder with a pipeline.toml [default: pipeline.toml]
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) pipeline: Option<PathBuf>,
-    /// Stages to plan for, with what they need [default: all]
-    #[arg(value_name = "STAGE")]
-    pub(crate) stages: Vec<String>,
     #[command(flatten)]
-    pub(crate) changes: Changes,
-    #[command(flatten)]
-    pub(crate) machine: Machine,
-    /// Plan as if this stage had to run (may be repeated)
-    #[arg(short, long, value_name = "STAGE")]
-    pub(crate) force: Vec<String>,
+    pub(crate) work: Work,
     /// Exit with 3 if anything would run
     #[arg(long)]
     pub(crate) check: bool,

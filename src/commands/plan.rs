@@ -15,10 +15,10 @@ use crate::printer::{DIM, DUE, GOOD, PLAIN};
 use crate::project;
 
 pub(super) fn run(args: args::Plan, session: &Session) -> Result<(), Failure> {
-    let (file, targets) = project::pipeline_and_stages(args.pipeline, args.stages);
-    let device = args.machine.device;
-    let options = Options { targets, force: args.force, device: device.clone(), ..Options::default() };
-    let engine = session.engine(&file, &args.changes.set, options)?;
+    let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
+    let device = args.work.machine.device;
+    let options = Options { targets, force: args.work.force, device: device.clone(), ..Options::default() };
+    let engine = session.engine(&file, &args.work.changes.set, options)?;
     let plan = engine.plan()?;
     let view = View { pipeline: engine.pipeline(), plan: &plan, device: &device };
     if session.printer.json {

@@ -43,18 +43,18 @@ pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
 
 /// The file and the engine's options that the arguments mean.
 fn prepare(args: Run) -> (std::path::PathBuf, Options, Vec<qapipe_engine::Override>) {
-    let (file, targets) = project::pipeline_and_stages(args.pipeline, args.stages);
+    let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
     let defaults = Options::default();
     let options = Options {
         jobs: args.jobs.map_or(defaults.jobs, NonZeroUsize::get),
-        device: args.machine.device,
+        device: args.work.machine.device,
         keep_going: args.keep_going,
-        force: args.force,
+        force: args.work.force,
         targets,
         offline: args.offline,
         ..defaults
     };
-    (file, options, args.changes.set)
+    (file, options, args.work.changes.set)
 }
 
 /// Passes events on; notes what the summary and the exit code need.

@@ -32,6 +32,8 @@ pub struct Repository {
     name: String,
     cache: Cache,
     repo: Repo,
+    /// The same at the revision that was asked for.
+    asked: Repo,
     /// The commit, where it is known.
     commit: Option<String>,
     online: Option<ApiRepo>,
@@ -113,6 +115,7 @@ impl Hub {
             name,
             cache: self.cache.clone(),
             repo: pinned.clone(),
+            asked: repo,
             commit: Some(info.sha),
             online: Some(api.repo(pinned)),
             files,
@@ -133,7 +136,7 @@ impl Hub {
             );
         }
         files.sort();
-        Ok(Repository { name, cache: self.cache.clone(), repo, commit: Some(commit), online: None, files })
+        Ok(Repository { name, cache: self.cache.clone(), asked: repo.clone(), repo, commit: Some(commit), online: None, files })
     }
 }
 
@@ -197,7 +200,16 @@ impl Repository {
             return Err(Error::environment(message).help("run once without --offline and HF_HUB_OFFLINE"));
         };
         let meter = Meter { reporter, file: file.to_owned(), done: 0, total: 0 };
-        online.download_with_progress(file, meter).map_err(|e| explain(&self.name, Some(file), &e))
+        let path = online.download_with_progress(file, meter).map_err(|e| explain(&self.name, Some(file), &e))?;
+        self.note_commit()?;
+        Ok(path)
+    }
+
+    /// Notes in the cache which commit the revision was, for lookups without a network.
+    fn note_commit(&self) -> Result<(), Error> {
+        let cache = self.cache.repo(self.asked.clone());
+        let noted = self.commit.as_ref().map(|commit| cache.create_ref(commit));
+        noted.unwrap_or(Ok(())).map_err(Error::io(self.cache.path()))
     }
 }
 

@@ -75,7 +75,10 @@ fn files_come_once_and_then_from_the_cache() {
     assert!(seen.lock().unwrap()[0].to_lowercase().contains("bearer secret"));
     assert_eq!(repository.get("config.json", &Silent).unwrap(), path);
     assert_eq!(seen.lock().unwrap().len(), asked);
-    let cached = hub(&endpoint, cache.path(), true).repository(Sort::Model, &format!("a/b@{COMMIT}")).unwrap();
+    let offline = hub(&endpoint, cache.path(), true);
+    let branch = offline.repository(Sort::Model, "a/b").unwrap();
+    assert_eq!((branch.commit(), branch.get("config.json", &Silent).unwrap()), (Some(COMMIT), path.clone()));
+    let cached = offline.repository(Sort::Model, &format!("a/b@{COMMIT}")).unwrap();
     assert_eq!(cached.get("config.json", &Silent).unwrap(), path);
     let error = cached.get("other.json", &Silent).unwrap_err();
     assert!(error.to_string().contains("other.json is not in the hub's cache, and the network is off limits"), "{error}");
