@@ -94,6 +94,11 @@ pub(crate) fn worker() -> Option<PathBuf> {
     beside.is_file().then_some(beside)
 }
 
+/// A path as JSON can hold it.
+pub(crate) fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 /// A path from the current folder where that is shorter, for people.
 pub(crate) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();

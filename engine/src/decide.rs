@@ -125,13 +125,15 @@ impl<'a> Decider<'a> {
         Ok(Keyed { key, facets, inputs, verdict })
     }
 
-    /// The device is part of the key only where results must repeat bit for bit; on the CPU that takes the same number of threads.
+    /// The device and the platform are part of the key only where results must repeat bit for bit; on the CPU that takes the same number
+    /// of threads.
     fn keyed_device(&self, spec: &StageSpec) -> Option<String> {
         if !self.engine.pipeline.strict || spec.kind.place_of(&spec.values) == Place::Here {
             return None;
         }
         let on_gpu = gpu(self.engine, spec).is_some();
-        Some(if on_gpu { "cuda".to_owned() } else { format!("cpu, threads {}", threads(self.engine, spec)) })
+        let device = if on_gpu { "cuda".to_owned() } else { format!("cpu, threads {}", threads(self.engine, spec)) };
+        Some(self.engine.options.platform.as_ref().map_or(device.clone(), |platform| format!("{device}, {platform}")))
     }
 
     fn digest<'r>(

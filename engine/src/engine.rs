@@ -25,6 +25,10 @@ pub struct Options {
     pub offline: bool,
     /// How to start a worker; none where there is none.
     pub worker: Option<WorkerCommand>,
+    /// Whether `auto` means a GPU here, as far as that can be told without libtorch.
+    pub gpu: bool,
+    /// What numbers hang on besides the device: libtorch's version, the GPU's name. Part of the keys where `numerics = "strict"`.
+    pub platform: Option<String>,
 }
 
 impl std::default::Default for Options {
@@ -37,8 +41,17 @@ impl std::default::Default for Options {
             targets: Vec::new(),
             offline: false,
             worker: None,
+            gpu: gpu_is_there(),
+            platform: None,
         }
     }
+}
+
+/// Whether there is an NVIDIA GPU that CUDA may see.
+fn gpu_is_there() -> bool {
+    let hidden = std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|visible| matches!(visible.trim(), "" | "-1"));
+    let is_gpu = |name: &str| name.strip_prefix("nvidia").is_some_and(|number| number.parse::<u32>().is_ok());
+    !hidden && std::fs::read_dir("/dev").is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_gpu)))
 }
 
 /// Why the engine could not begin or go on. What goes wrong inside a stage is an event instead.

@@ -6,6 +6,7 @@ use crate::decide::{Keyed, Settled, Verdict};
 use crate::engine::{Engine, EngineError};
 use crate::kind::Place;
 use crate::reason::Reason;
+use crate::resources::gpu;
 
 /// What a run would do, stage by stage.
 #[derive(Clone, Debug)]
@@ -25,8 +26,8 @@ pub struct Planned {
     pub decision: Decision,
     /// Seconds that it took last time, if it may run.
     pub expected_seconds: Option<f64>,
-    /// Where it would run.
-    pub place: Place,
+    /// Whether it would take a GPU.
+    pub gpu: bool,
 }
 
 /// What a run would do with a stage.
@@ -73,7 +74,8 @@ impl Engine {
             None => (None, Decision::Maybe { after: self.unknown_before(stage, settled) }),
         };
         let expected_seconds = (decision != Decision::Cached).then(|| self.expected_seconds(&spec.name)).flatten();
-        Ok(Planned { stage: spec.name.clone(), key, decision, expected_seconds, place: spec.kind.place_of(&spec.values) })
+        let gpu = spec.kind.place_of(&spec.values) == Place::Worker && gpu(self, spec).is_some();
+        Ok(Planned { stage: spec.name.clone(), key, decision, expected_seconds, gpu })
     }
 
     fn unknown_before(&self, stage: usize, settled: &Settled) -> Vec<String> {

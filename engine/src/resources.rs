@@ -1,7 +1,6 @@
 //! What stages share while they run side by side.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use crate::decide::device;
 use crate::engine::Engine;
@@ -40,7 +39,7 @@ pub(crate) fn threads(engine: &Engine, spec: &StageSpec) -> usize {
 pub(crate) fn gpu(engine: &Engine, spec: &StageSpec) -> Option<String> {
     match device(engine, spec) {
         "cpu" => None,
-        "auto" if !Path::new("/dev/nvidia0").exists() => None,
+        "auto" if !engine.options.gpu => None,
         "auto" | "cuda" => Some("cuda:0".into()),
         named => Some(named.into()),
     }

@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::grid::Grid;
 use crate::human::{ago, bytes, things};
 use crate::printer::{DIM, PLAIN};
-use crate::project::shown;
+use crate::project::{shown, text};
 
 pub(super) fn run(args: &Cache, session: &Session) -> Result<(), Failure> {
     let store = session.store()?;
@@ -60,7 +60,7 @@ fn size(store: &Store, session: &Session) -> Result<(), Failure> {
     let usage = store.usage();
     if session.printer.json {
         return session.printer.json(&json!({
-            "store": store.root(), "results": usage.records, "objects": usage.objects, "object_bytes": usage.object_bytes,
+            "store": text(store.root()), "results": usage.records, "objects": usage.objects, "object_bytes": usage.object_bytes,
             "folders": usage.trees, "scratch_bytes": usage.scratch_bytes, "damaged_bytes": usage.damaged_bytes,
         }));
     }

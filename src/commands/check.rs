@@ -58,7 +58,9 @@ fn tell(file: &Path, found: &Result<Pipeline, Diagnostics>, printer: &Printer) -
 
 fn to_json(file: &Path, found: &Result<Pipeline, Diagnostics>) -> Value {
     match found {
-        Ok(pipeline) => json!({ "file": file, "ok": true, "pipeline": pipeline.name, "stages": pipeline.stages.len(), "errors": [] }),
-        Err(errors) => json!({ "file": file, "ok": false, "errors": diagnostics::to_json(errors) }),
+        Ok(pipeline) => {
+            json!({ "file": project::text(file), "ok": true, "pipeline": pipeline.name, "stages": pipeline.stages.len(), "errors": [] })
+        }
+        Err(errors) => json!({ "file": project::text(file), "ok": false, "errors": diagnostics::to_json(errors) }),
     }
 }

@@ -1,8 +1,5 @@
 //! `qapipe env`: what torch, CUDA and the machine are.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use serde_json::{Map, Value, json};
 
 use super::session::Session;
@@ -11,6 +8,7 @@ use crate::grid::Grid;
 use crate::human::{bytes, plain};
 use crate::printer::{NAME, PLAIN};
 use crate::project;
+use crate::torch;
 
 pub(super) fn run(session: &Session) -> Result<(), Failure> {
     let all = json!({ "qapipe": program(), "machine": machine(), "worker": worker() });
@@ -82,21 +80,11 @@ fn worker() -> Value {
     };
     let mut fields = Map::new();
     fields.insert("found".to_owned(), json!(true));
-    fields.insert("executable".to_owned(), json!(path));
-    match ask(&path) {
+    fields.insert("executable".to_owned(), json!(project::text(&path)));
+    match torch::ask(&path) {
         Ok(Value::Object(said)) => fields.extend(said),
         Ok(other) => drop(fields.insert("said".to_owned(), other)),
         Err(problem) => drop(fields.insert("problem".to_owned(), json!(problem))),
     }
     Value::Object(fields)
-}
-
-fn ask(worker: &Path) -> Result<Value, String> {
-    let asked = Command::new(worker).arg("env").stdin(Stdio::null()).output();
-    let answer = asked.map_err(|error| format!("it cannot be started: {error}"))?;
-    if !answer.status.success() {
-        let said = String::from_utf8_lossy(&answer.stderr);
-        return Err(format!("it failed ({}): {}", answer.status, said.lines().last().unwrap_or("it said nothing")));
-    }
-    serde_json::from_slice(&answer.stdout).map_err(|error| format!("what it says is no JSON: {error}"))
 }

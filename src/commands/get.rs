@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::session::Session;
 use crate::args;
-use crate::failure::Failure;
-use crate::project::{pipeline_and_stage, shown};
+use crate::failure::{Exit, Failure};
+use crate::project::{pipeline_and_stage, shown, text};
 
 pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
     let (file, wanted) = pipeline_and_stage(&args.words)?;
@@ -18,6 +18,7 @@ pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
     let mut copied = Vec::new();
     for (name, artifact) in chosen(&record, stage, output)? {
         let to = args.output.join(name);
+        intact(&engine, stage, artifact)?;
         if to.exists() {
             return Err(Failure::usage(format!("{} is there already", to.display())).help("name another folder with -o, or move it away"));
         }
@@ -26,7 +27,9 @@ pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
         copied.push(to);
     }
     if session.printer.json {
-        return session.printer.json(&json!({ "stage": stage, "key": record.fingerprint, "copied": copied }));
+        return session.printer.json(
+            &json!({ "stage": stage, "key": record.fingerprint, "copied": copied.iter().map(|path| text(path)).collect::<Vec<_>>() }),
+        );
     }
     session.printer.data(&copied.iter().map(|path| format!("{}\n", shown(path))).collect::<String>())
 }
@@ -40,6 +43,14 @@ fn current(engine: &Engine, stage: &str) -> Result<Record, Failure> {
         let file = engine.pipeline().file.display();
         Failure::usage(format!("stage `{stage}` has no result as the pipeline stands now"))
             .help(format!("`qapipe run {file} {stage}` computes it"))
+    })
+}
+
+/// A damaged result is not handed out.
+fn intact(engine: &Engine, stage: &str, artifact: &Artifact) -> Result<(), Failure> {
+    engine.store().check(artifact).map_err(|damage| {
+        let file = engine.pipeline().file.display();
+        Failure::new(Exit::Failed, damage.to_string()).help(format!("`qapipe run {file} {stage}` computes it again"))
     })
 }
 

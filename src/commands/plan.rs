@@ -1,9 +1,7 @@
 //! `qapipe plan`: what a run would do and why.
 
-use std::path::Path;
-
 use anstyle::Style;
-use qapipe_engine::{Decision, Options, Pipeline, Place, Plan, Planned};
+use qapipe_engine::{Decision, Options, Pipeline, Plan, Planned};
 use serde_json::{Value, json};
 
 use super::session::Session;
@@ -16,11 +14,10 @@ use crate::project;
 
 pub(super) fn run(args: args::Plan, session: &Session) -> Result<(), Failure> {
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
-    let device = args.work.machine.device;
-    let options = Options { targets, force: args.work.force, device: device.clone(), ..Options::default() };
+    let options = Options { targets, force: args.work.force, device: args.work.machine.device, ..Options::default() };
     let engine = session.engine(&file, &args.work.changes.set, options)?;
     let plan = engine.plan()?;
-    let view = View { pipeline: engine.pipeline(), plan: &plan, device: &device };
+    let view = View { pipeline: engine.pipeline(), plan: &plan };
     if session.printer.json {
         session.printer.json(&view.to_json())?;
     } else {
@@ -33,7 +30,6 @@ pub(super) fn run(args: args::Plan, session: &Session) -> Result<(), Failure> {
 struct View<'a> {
     pipeline: &'a Pipeline,
     plan: &'a Plan,
-    device: &'a str,
 }
 
 impl View<'_> {
@@ -72,13 +68,7 @@ impl View<'_> {
             return String::new();
         }
         let time = planned.expected_seconds.map(about).unwrap_or_default();
-        if self.takes_gpu(planned) { format!("{time:<4} 1 GPU") } else { time }
-    }
-
-    fn takes_gpu(&self, planned: &Planned) -> bool {
-        let hint = self.pipeline.stage(&planned.stage).and_then(|spec| spec.values.text("hints.device"));
-        let device = hint.unwrap_or(self.device);
-        planned.place == Place::Worker && (device.starts_with("cuda") || (device == "auto" && Path::new(NVIDIA).exists()))
+        if planned.gpu { format!("{time:<4} 1 GPU") } else { time }
     }
 
     fn to_json(&self) -> Value {
@@ -87,16 +77,13 @@ impl View<'_> {
             fields["stage"] = json!(planned.stage);
             fields["key"] = json!(planned.key);
             fields["expected_seconds"] = json!(planned.expected_seconds);
-            fields["gpu"] = json!(self.takes_gpu(planned));
+            fields["gpu"] = json!(planned.gpu);
             fields
         };
         let stages: Vec<Value> = self.plan.stages.iter().map(stage).collect();
-        json!({ "pipeline": self.pipeline.name, "file": self.pipeline.file, "done": self.plan.is_done(), "stages": stages })
+        json!({ "pipeline": self.pipeline.name, "file": project::text(&self.pipeline.file), "done": self.plan.is_done(), "stages": stages })
     }
 }
-
-/// Present where the driver of an NVIDIA GPU is loaded.
-const NVIDIA: &str = "/dev/nvidiactl";
 
 /// A decision as JSON.
 pub(super) fn decision_json(decision: &Decision) -> Value {

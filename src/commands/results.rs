@@ -33,11 +33,23 @@ mod view {
         let format = format(args, session);
         let text = match &args.sql {
             Some(sql) => printed(&results.query(sql, &scope)?, format),
-            None => standings(&results.metrics(&scope)?, format)?,
+            None => standings(&found(&results, &scope)?, format)?,
         };
         match &args.output {
             Some(path) => std::fs::write(path, text).map_err(|error| Failure::io(path, &error)),
             None => session.printer.data(&text),
+        }
+    }
+
+    /// The evaluations; that a stage which was named has none is an error.
+    fn found(results: &Results, scope: &Scope) -> Result<Table, Failure> {
+        let metrics = results.metrics(scope)?;
+        match scope.stages.as_slice() {
+            [stage, ..] if metrics.rows.is_empty() => {
+                let failure = Failure::usage(format!("there is no evaluation of a stage `{stage}` here"));
+                Err(failure.help("`qapipe results` without a name shows all that there are"))
+            }
+            _ => Ok(metrics),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::kinds::kinds;
 use crate::printer::Printer;
 use crate::project;
+use crate::torch;
 
 /// The surroundings of one command.
 pub(crate) struct Session {
@@ -34,7 +35,9 @@ impl Session {
     pub(crate) fn engine(&self, file: &Path, set: &[Override], options: Options) -> Result<Engine, Failure> {
         let pipeline = self.pipeline(file, set)?;
         let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
-        Ok(Engine::new(store, pipeline, Options { worker: project::worker().map(worker_command), ..options })?)
+        let options = Options { worker: project::worker().map(worker_command), ..options };
+        let options = if pipeline.strict { torch::pin(options)? } else { options };
+        Ok(Engine::new(store, pipeline, options)?)
     }
 
     /// The store, where no pipeline says which.

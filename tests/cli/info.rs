@@ -119,7 +119,7 @@ fn a_new_project_is_sound_and_is_not_overwritten() {
     let project = Project::of("");
     let made = project.qapipe(&["init", "new"]).code(0);
     assert_eq!((made.out.as_str(), made.err.as_str()), ("new/pipeline.toml\nnew/.gitignore\n", "now: cd new && qapipe run\n"));
-    assert_eq!(project.qapipe(&["check", "new"]).code(0).out, "ok  new/pipeline.toml: pipeline first, 5 stages\n");
+    assert_eq!(project.qapipe(&["check", "new"]).code(0).out, "ok  new/pipeline.toml: pipeline new, 5 stages\n");
     project.qapipe(&["plan", "new", "--set", "vars.epochs=3"]).code(0);
     let again = project.qapipe(&["init", "new"]).code(2);
     assert!(again.err.starts_with("error: new/pipeline.toml is there already"), "{}", again.err);

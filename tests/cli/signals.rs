@@ -48,6 +48,19 @@ fn ctrl_c_stops_the_stages_and_the_next_run_goes_on() {
 }
 
 #[test]
+fn under_nohup_a_run_outlives_its_terminal() {
+    let project = slow();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" run -q first", env!("CARGO_BIN_EXE_qapipe")]).current_dir(project.path(""));
+    let mut child = shell.spawn().unwrap();
+    project.wait_for("pid");
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::remove_file(project.path("slow")).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_second_ctrl_c_ends_at_once() {
     let project = slow();
     project.write("step.sh", &format!("trap '' TERM INT\n{SLOW}"));

@@ -47,6 +47,13 @@ fn results_are_copied_out() {
     assert_eq!(project.read("copy/y"), "input\nhello\n");
     assert!(!std::fs::metadata(project.path("copy/y")).unwrap().permissions().readonly());
     assert!(project.qapipe(&["get", "first.y", "-o", "copy"]).code(2).err.contains("is there already"));
+    let record = &project.qapipe(&["cache", "ls", "--json"]).code(0).json()["results"];
+    let first = record.as_array().unwrap().iter().find(|record| record["stage"] == "first").unwrap();
+    let digest = first["outputs"]["y"]["digest"].as_str().unwrap();
+    std::fs::remove_file(project.path(&format!(".qapipe/objects/{}/{digest}", &digest[..2]))).unwrap();
+    let damaged = project.qapipe(&["get", "first.y", "-o", "other"]).code(1);
+    assert!(damaged.err.contains("computes it again") && !project.path("other").exists(), "{}", damaged.err);
+    project.qapipe(&["run", "-q"]).code(0);
     assert!(project.qapipe(&["get", "first.z"]).code(2).err.contains("gives no `z`"));
 }
 

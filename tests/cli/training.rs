@@ -81,6 +81,18 @@ fn hints_compute_nothing_again_and_a_seed_does() {
     assert!(computed.contains(&"tuned".to_owned()) && !computed.contains(&"features".to_owned()), "{computed:?}");
 }
 
+#[test]
+fn strict_numerics_key_results_by_what_numbers_hang_on() {
+    let project = Project::of(&TINY.replace("seed = 13", "seed = 13\nnumerics = \"strict\""));
+    project.qapipe(&["run", "-q", "base"]).code(0);
+    let listed = project.qapipe(&["cache", "ls", "--json"]).code(0).json()["results"].clone();
+    let base = listed.as_array().unwrap().iter().find(|record| record["stage"] == "base").unwrap().clone();
+    let key = base["key"].as_str().unwrap();
+    let record: serde_json::Value = serde_json::from_str(&project.read(&format!(".qapipe/records/{}/{key}.json", &key[..2]))).unwrap();
+    let device = record["facets"]["device"].as_str().unwrap_or_else(|| panic!("{record}"));
+    assert!(device.contains("libtorch 2.11"), "{device}");
+}
+
 #[cfg(feature = "report")]
 #[test]
 fn the_table_has_quality_cost_and_the_line_to_beat() {
@@ -94,6 +106,13 @@ fn the_table_has_quality_cost_and_the_line_to_beat() {
         assert!(scores[figure].as_f64().is_some_and(f64::is_finite), "{figure}: {scores}");
     }
     assert_eq!((&scores["device"], &scores["energy_joules"]), (&"cpu".into(), &serde_json::Value::Null));
+
+    // The same key, other costs.
+    project.qapipe(&["run", "--force", "scores"]).code(0);
+    let again = project.qapipe(&["results", "--json"]).code(0).json()["rows"].clone();
+    let again = again.as_array().unwrap().iter().find(|row| row["stage"] == "scores").unwrap().clone();
+    assert_eq!((&again["key"], &again["exact"]), (&scores["key"], &scores["exact"]));
+    assert_ne!(again["evaluate_seconds"], scores["evaluate_seconds"]);
 }
 
 /// Replaces the base model by a folder of its own in which one tensor is not numbers.

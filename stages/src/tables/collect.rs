@@ -63,11 +63,13 @@ impl Run<'_> {
     fn stage(&mut self, stage: &StageOutcome) -> Result<(), Error> {
         let (Some(record), Some(&at)) = (&stage.record, self.position.get(stage.stage.as_str())) else { return Ok(()) };
         let spec = &self.pipeline.stages[at];
+        // Of a result that was computed again under the same key, the costs are others.
+        let anew = stage.state == StageState::Ran;
         let mut chain = None;
         for output in &spec.outputs {
             let Some(table) = table_of(output.artifact) else { continue };
             let name = format!("{table}/{}.{}.{}.parquet", self.pipeline.name, spec.name, record.fingerprint.short());
-            let Some(artifact) = record.outputs.get(&output.name).filter(|_| !self.tables.join(&name).exists()) else { continue };
+            let Some(artifact) = record.outputs.get(&output.name).filter(|_| anew || !self.tables.join(&name).exists()) else { continue };
             let record_of =
                 |index: usize| self.by_name.get(self.pipeline.stages[index].name.as_str()).and_then(|stage| stage.record.as_deref());
             let chain = chain.get_or_insert_with(|| Chain::of(self.pipeline, at, &record_of));
