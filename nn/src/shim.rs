@@ -13,6 +13,7 @@ type Raw = *mut c_void;
 
 unsafe extern "C" {
     fn qapipe_free(text: *mut c_char);
+    fn qapipe_keep_pages();
     fn qapipe_flash_attention(out: *mut Raw, query: Raw, key: Raw, value: Raw, ends: Raw, longest: i64, dropout: f64) -> *mut c_char;
     fn qapipe_collect_gradients(
         leaves: *const Raw,
@@ -92,6 +93,11 @@ pub(crate) fn seed(device: Device, seed: u64) -> Result<()> {
 }
 
 /// Waits until a CUDA device has done what it was given.
+pub(crate) fn keep_pages() {
+    // SAFETY: it takes nothing and only sets two limits of the allocator.
+    unsafe { qapipe_keep_pages() }
+}
+
 pub(crate) fn synchronize(device: Device) -> Result<()> {
     // SAFETY: takes a number only.
     unsafe { checked(qapipe_synchronize(index(device))) }

@@ -40,6 +40,8 @@ pub struct Info {
     pub sep_id: u32,
     /// Whether the tokenizer gives the context a segment of its own.
     pub segments: bool,
+    /// Digest of the tokenizer, so that windows and models that do not belong together are told.
+    pub tokenizer: String,
 }
 
 impl Info {
@@ -171,6 +173,7 @@ pub struct Features {
     starts: Column,
     ends: Column,
     examples: Examples,
+    segments: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -224,6 +227,7 @@ impl Features {
             starts: Column::of(&column(&contexts, "starts", &contexts_path)?, &contexts_path)?,
             ends: Column::of(&column(&contexts, "ends", &contexts_path)?, &contexts_path)?,
             examples: Examples::open(&folder.join(examples_file(part)))?,
+            segments: Info::open(folder)?.segments,
         };
         features.check(&path)?;
         Ok(features)
@@ -265,7 +269,12 @@ impl Features {
         self.ids.get(row)
     }
 
-    /// Tokens of a window before its context: they are segment 0, what follows is segment 1.
+    /// Tokens of a window that are segment 0; what follows is segment 1. All are, where the tokenizer makes no difference.
+    pub fn segment_start(&self, row: usize) -> u32 {
+        if self.segments { self.context_start.value(row) } else { u32::MAX }
+    }
+
+    /// Tokens of a window before its context.
     pub fn context_start(&self, row: usize) -> u32 {
         self.context_start.value(row)
     }

@@ -108,7 +108,7 @@ impl Hub {
             return self.cached(name, repo);
         };
         let info = api.repo(repo.clone()).info().map_err(|e| explain(&name, None, &e))?;
-        let files = info.siblings.into_iter().map(|file| file.rfilename).filter(|file| is_plain(file)).collect();
+        let files: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).filter(|file| is_plain(file)).collect();
         // From here on the commit stands for the revision: a branch may move while its files are being read.
         let pinned = Repo::with_revision(id.to_owned(), kind, info.sha.clone());
         Ok(Repository {
@@ -135,9 +135,17 @@ impl Hub {
                 Error::environment(message).help("run once without --offline and HF_HUB_OFFLINE, or point HF_HOME to a cache that has it")
             );
         }
+        if let Ok(noted) = std::fs::read(listing(&self.cache, &repo, &commit)) {
+            files = serde_json::from_slice(&noted).unwrap_or(files);
+        }
         files.sort();
         Ok(Repository { name, cache: self.cache.clone(), asked: repo.clone(), repo, commit: Some(commit), online: None, files })
     }
+}
+
+/// Where the names of all files of a commit are noted, in the cache's folder of the repository.
+fn listing(cache: &Cache, repo: &Repo, commit: &str) -> PathBuf {
+    cache.path().join(repo.folder_name()).join("qapipe").join(format!("{commit}.json"))
 }
 
 /// Whether a file's name stays within its folder.
@@ -205,11 +213,17 @@ impl Repository {
         Ok(path)
     }
 
-    /// Notes in the cache which commit the revision was, for lookups without a network.
+    /// Notes in the cache which commit the revision was and which files there are, for lookups without a network: a cache that holds
+    /// only some of them is not the repository.
     fn note_commit(&self) -> Result<(), Error> {
-        let cache = self.cache.repo(self.asked.clone());
-        let noted = self.commit.as_ref().map(|commit| cache.create_ref(commit));
-        noted.unwrap_or(Ok(())).map_err(Error::io(self.cache.path()))
+        let Some(commit) = &self.commit else { return Ok(()) };
+        let note = || {
+            self.cache.repo(self.asked.clone()).create_ref(commit)?;
+            let listing = listing(&self.cache, &self.repo, commit);
+            std::fs::create_dir_all(listing.parent().unwrap_or(Path::new(".")))?;
+            std::fs::write(listing, serde_json::to_vec(&self.files)?)
+        };
+        note().map_err(Error::io(self.cache.path()))
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Scored {
     pub f1: f64,
     /// Whether the question has a gold answer.
     pub has_answer: bool,
+    /// What answering nothing would get, 0 or 1: also right where every gold answer normalizes to nothing.
+    pub abstaining: f64,
 }
 
 /// Scores an answer against all gold answers. Gold answers that normalize to nothing do not count; where none is left, the right
@@ -91,7 +93,8 @@ pub fn score<'a>(prediction: &str, golds: impl ExactSizeIterator<Item = &'a str>
         golds.push(String::new());
     }
     let best = |of: fn(&str, &str) -> f64| golds.iter().map(|gold| of(&prediction, gold)).fold(0.0, f64::max);
-    Scored { exact: best(exact), f1: best(overlap), has_answer }
+    let abstaining = exact("", &golds[0]);
+    Scored { exact: best(exact), f1: best(overlap), has_answer, abstaining }
 }
 
 /// Means over a group of questions.
@@ -142,12 +145,11 @@ pub fn summary(scores: &[Scored]) -> Summary {
 
 /// The figure that always answering nothing gets, in percent: the same for exact match and F1.
 pub fn always_abstain(scores: &[Scored]) -> f64 {
-    let right = Means::of(scores.iter().map(|score| if score.has_answer { &WRONG } else { &RIGHT }));
-    right.map_or(0.0, |means| means.exact)
+    let right: f64 = scores.iter().map(|score| score.abstaining).sum();
+    #[expect(clippy::cast_precision_loss, reason = "no data set is that large")]
+    let total = scores.len().max(1) as f64;
+    100.0 * right / total
 }
-
-const WRONG: Scored = Scored { exact: 0.0, f1: 0.0, has_answer: true };
-const RIGHT: Scored = Scored { exact: 1.0, f1: 1.0, has_answer: false };
 
 /// One question for the sweep of thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -162,6 +164,17 @@ pub struct Abstention {
     pub empty: bool,
 }
 
+impl Abstention {
+    /// What is gained by giving the answer instead of none.
+    fn gain(&self) -> f64 {
+        match (self.has_answer, self.empty) {
+            (true, _) => self.score,
+            (false, false) => -1.0,
+            (false, true) => 0.0,
+        }
+    }
+}
+
 /// The best mean score over all thresholds, in percent, and the threshold: answers whose `na_score` does not exceed it are given.
 /// The sort is stable and only strict gains move the threshold, as in `find_best_thresh`.
 pub fn best_threshold(questions: &[Abstention]) -> (f64, f64) {
@@ -171,11 +184,7 @@ pub fn best_threshold(questions: &[Abstention]) -> (f64, f64) {
     let mut current = questions.iter().filter(|question| !question.has_answer).count() as f64;
     let (mut best, mut threshold) = (current, 0.0);
     for question in order {
-        current += match (question.has_answer, question.empty) {
-            (true, _) => question.score,
-            (false, false) => -1.0,
-            (false, true) => 0.0,
-        };
+        current += question.gain();
         if current > best {
             (best, threshold) = (current, question.na_score);
         }
@@ -183,4 +192,20 @@ pub fn best_threshold(questions: &[Abstention]) -> (f64, f64) {
     #[expect(clippy::cast_precision_loss, reason = "no data set is that large")]
     let percent = 100.0 * best / questions.len().max(1) as f64;
     (percent, threshold)
+}
+
+/// The threshold with the best mean score, for use on other questions: answers whose `na_score` does not exceed it are given. Unlike
+/// the official sweep it may lie below every score, where abstaining always is best, and never between two that are equal.
+pub fn tuned_threshold(questions: &[Abstention]) -> f64 {
+    let mut order: Vec<&Abstention> = questions.iter().collect();
+    order.sort_by(|a, b| a.na_score.total_cmp(&b.na_score));
+    let mut threshold = order.first().map_or(0.0, |least| least.na_score - 1.0);
+    let (mut gained, mut best) = (0.0, 0.0);
+    for equal in order.chunk_by(|a, b| a.na_score.total_cmp(&b.na_score).is_eq()) {
+        gained += equal.iter().map(|question| question.gain()).sum::<f64>();
+        if gained > best {
+            (best, threshold) = (gained, equal[0].na_score);
+        }
+    }
+    threshold
 }

@@ -19,6 +19,15 @@ impl std::default::Default for Settings {
     }
 }
 
+impl Settings {
+    /// The defaults for a version of SQuAD: in 1.1 every question has an answer, and one is always given, as Hugging Face's run_qa does
+    /// without `--version_2_with_negative`.
+    pub fn of_version(version: &str) -> Self {
+        let null_threshold = if version.starts_with("1.") { f64::INFINITY } else { 0.0 };
+        Self { null_threshold, ..Self::default() }
+    }
+}
+
 /// A window with its logits.
 #[derive(Clone, Copy, Debug)]
 pub struct Window<'a> {

@@ -30,18 +30,24 @@ fn rows(count: usize) -> f64 {
     count as f64
 }
 
-/// Takes groups by rank until `wanted` rows are reached, but never all of them.
+/// Takes groups by rank until `wanted` rows are reached, but never all of them. A group that would go far beyond is passed over, as long
+/// as there is a smaller one.
 fn choose(sizes: &[usize], rank: &[Option<Digest>], wanted: f64) -> Vec<bool> {
     let mut order: Vec<usize> = (0..sizes.len()).filter(|&group| sizes[group] > 0).collect();
     order.sort_by_key(|&group| rank[group]);
+    let least = order.iter().map(|&group| sizes[group]).min().unwrap_or(0);
     let mut chosen = vec![false; sizes.len()];
-    let mut taken = 0;
-    for &group in order.iter().take(order.len().saturating_sub(1)) {
-        if taken > 0 && rows(taken) >= wanted {
+    let (mut taken, mut left) = (0, order.len());
+    for group in order {
+        if left == 1 || (taken > 0 && rows(taken) >= wanted) {
             break;
+        }
+        if rows(taken + sizes[group]) > 2.0 * wanted && sizes[group] > least {
+            continue;
         }
         chosen[group] = true;
         taken += sizes[group];
+        left -= 1;
     }
     chosen
 }

@@ -3,9 +3,10 @@
 mod learn;
 mod reader;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use qapipe_cache::Digest;
 use serde::Deserialize;
 use tokenizers::decoders::wordpiece::WordPiece as Decoder;
 use tokenizers::models::wordpiece::WordPiece;
@@ -74,6 +75,17 @@ pub fn load(folder: &Path) -> Result<Tokenizer, Error> {
         return load_file(&vocabulary, Casing::of(folder)?);
     }
     Err(Error::data(format!("{}: holds no tokenizer.json and no vocab.txt", folder.display())))
+}
+
+/// Digest of all that decides a text's ids: the vocabulary, how text is normalized, where it is split.
+///
+/// # Errors
+/// Where a part of the tokenizer cannot be written down.
+pub fn digest(tokenizer: &Tokenizer) -> Result<String, Error> {
+    let vocabulary: BTreeMap<String, u32> = tokenizer.get_vocab(true).into_iter().collect();
+    let parts = (vocabulary, tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer());
+    let text = serde_json::to_string(&parts).map_err(|e| Error::data(format!("the tokenizer cannot be written down: {e}")))?;
+    Ok(Digest::of_bytes(text.as_bytes()).to_string())
 }
 
 /// Loads a tokenizer from a file: JSON as a whole, anything else as a vocabulary of BERT with this casing.

@@ -48,7 +48,9 @@ fn serve() -> (String, Arc<Mutex<Vec<String>>>) {
 }
 
 fn answer(target: &str) -> (&'static str, String) {
-    let info = format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"config.json\"}}, {{\"rfilename\": \"../evil\"}}]}}");
+    let info = format!(
+        "{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"config.json\"}}, {{\"rfilename\": \"weights.bin\"}}, {{\"rfilename\": \"../evil\"}}]}}"
+    );
     match target {
         "/api/models/a/b/revision/main" => ("200 OK", info),
         _ if target.ends_with(&format!("/a/b/resolve/{COMMIT}/config.json")) => ("200 OK", "{\"x\": 1}".to_owned()),
@@ -68,7 +70,7 @@ fn files_come_once_and_then_from_the_cache() {
     let (endpoint, seen) = serve();
     let cache = tempfile::tempdir().unwrap();
     let repository = hub(&endpoint, cache.path(), false).repository(Sort::Model, "hub:a/b").unwrap();
-    assert_eq!((repository.commit(), repository.files()), (Some(COMMIT), ["config.json".to_owned()].as_slice()));
+    assert_eq!((repository.commit(), repository.files()), (Some(COMMIT), ["config.json".to_owned(), "weights.bin".to_owned()].as_slice()));
     let path = repository.get("config.json", &Silent).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"x\": 1}");
     let asked = seen.lock().unwrap().len();
@@ -78,6 +80,9 @@ fn files_come_once_and_then_from_the_cache() {
     let offline = hub(&endpoint, cache.path(), true);
     let branch = offline.repository(Sort::Model, "a/b").unwrap();
     assert_eq!((branch.commit(), branch.get("config.json", &Silent).unwrap()), (Some(COMMIT), path.clone()));
+    // The second file was never asked for: the cache does not pass for the whole repository.
+    assert_eq!(branch.files(), ["config.json".to_owned(), "weights.bin".to_owned()]);
+    assert!(branch.get("weights.bin", &Silent).is_err());
     let cached = offline.repository(Sort::Model, &format!("a/b@{COMMIT}")).unwrap();
     assert_eq!(cached.get("config.json", &Silent).unwrap(), path);
     let error = cached.get("other.json", &Silent).unwrap_err();

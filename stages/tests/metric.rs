@@ -85,9 +85,9 @@ fn normalization_is_pythons() {
 #[test]
 fn golds_that_are_nothing_do_not_count() {
     let score = |prediction: &str, golds: &[&str]| score(prediction, golds.iter().copied());
-    assert_eq!(score("", &[]), Scored { exact: 1.0, f1: 1.0, has_answer: false });
-    assert_eq!(score("the", &["a"]), Scored { exact: 1.0, f1: 1.0, has_answer: true });
-    assert_eq!(score("", &["the", "cat"]), Scored { exact: 0.0, f1: 0.0, has_answer: true });
+    assert_eq!(score("", &[]), Scored { exact: 1.0, f1: 1.0, has_answer: false, abstaining: 1.0 });
+    assert_eq!(score("the", &["a"]), Scored { exact: 1.0, f1: 1.0, has_answer: true, abstaining: 1.0 });
+    assert_eq!(score("", &["the", "cat"]), Scored { exact: 0.0, f1: 0.0, has_answer: true, abstaining: 0.0 });
     assert_eq!(score("cat cat", &["cat", "cat sat"]).f1, 2.0 / 3.0);
 }
 
@@ -109,7 +109,7 @@ fn thresholds_are_swept_stably_and_strictly() {
 
 #[test]
 fn summaries_of_one_sort_of_question_lack_the_other() {
-    let found = summary(&[Scored { exact: 1.0, f1: 1.0, has_answer: true }]);
+    let found = summary(&[Scored { exact: 1.0, f1: 1.0, has_answer: true, abstaining: 0.0 }]);
     assert_eq!(found.all.exact, 100.0);
     assert!(found.no_answer.is_none());
 }

@@ -33,6 +33,7 @@ usage: qapipe-worker [serve [--build ID]]
 
 /// The executable `qapipe-worker`. `build` names what it was built from.
 pub fn main(build: &str) -> ExitCode {
+    qapipe_nn::device::keep_pages();
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] | ["serve"] => serve_once(Ok(())),

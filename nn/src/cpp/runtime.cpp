@@ -5,9 +5,20 @@
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/Generator.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <mutex>
 
 QAPIPE_API void qapipe_free(char* text) { std::free(text); }
+
+// The pages of freed tensors stay with the process: every step needs them again, and the kernel clears each page that it hands out.
+QAPIPE_API void qapipe_keep_pages() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc takes no more
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+}
 
 // Seeds the generator of one device: the CPU for a negative index, else the CUDA device.
 QAPIPE_API char* qapipe_seed(int32_t device, uint64_t seed) {

@@ -1,8 +1,8 @@
 //! Attention within each sequence of a packed batch: one signature, one function a device.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{NnError, Result};
 use crate::forward::Forward;
 use crate::packed::Packed;
 use crate::shim;
@@ -18,20 +18,35 @@ pub(crate) struct Heads {
 /// weights is dropped. Gives `[tokens, heads * head_dim]`.
 pub(crate) fn attention(heads: &Heads, packed: &Packed, dropout: f64, forward: &Forward) -> Result<Tensor> {
     let dropout = forward.share(dropout);
-    let states = if flash_takes(heads) { flash(heads, packed, dropout)? } else { padded(heads, packed, dropout)? };
+    let states = match heads.query.device() {
+        Device::Cpu => each(heads, packed, dropout)?,
+        _ if flash_takes(heads) => flash(heads, packed, dropout)?,
+        _ => padded(heads, packed, dropout)?,
+    };
     Ok(states.f_flatten(1, 2)?)
 }
 
-/// Whether the variable-length kernel takes these: half precision on CUDA, and a head size that it knows.
+/// Whether the variable-length kernel of CUDA takes these: half precision, and a head size that it knows.
 fn flash_takes(heads: &Heads) -> bool {
     let size = heads.query.size()[2];
     let half = matches!(heads.query.kind(), Kind::BFloat16 | Kind::Half);
-    heads.query.device().is_cuda() && half && size % 8 == 0 && size <= 256
+    half && size % 8 == 0 && size <= 256
 }
 
 /// Flash attention over the packed tokens as they are (Dao 2023, arXiv 2307.08691).
 fn flash(heads: &Heads, packed: &Packed, dropout: f64) -> Result<Tensor> {
     shim::flash_attention(&heads.query, &heads.key, &heads.value, &packed.cu_seqlens()?, packed.max_len(), dropout)
+}
+
+/// One sequence after the other: for the CPU, where a call costs little and padding costs time and memory.
+fn each(heads: &Heads, packed: &Packed, dropout: f64) -> Result<Tensor> {
+    let split = |states: &Tensor| Ok::<_, NnError>(states.f_transpose(0, 1)?.f_unsqueeze(0)?.f_split_with_sizes(packed.lengths(), 2)?);
+    let (queries, keys, values) = (split(&heads.query)?, split(&heads.key)?, split(&heads.value)?);
+    let attend = |((query, key), value): ((&Tensor, &Tensor), &Tensor)| {
+        Tensor::f_scaled_dot_product_attention(query, key, value, None::<&Tensor>, dropout, false, None, false)
+    };
+    let states: Vec<Tensor> = queries.iter().zip(&keys).zip(&values).map(attend).collect::<std::result::Result<_, _>>()?;
+    Ok(Tensor::f_cat(&states, 2)?.f_squeeze_dim(0)?.f_transpose(0, 1)?)
 }
 
 /// Attention in a padded table, gathered back.

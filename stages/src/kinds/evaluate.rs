@@ -56,7 +56,8 @@ const PARAMS: &[Param] = &[
         "null_threshold",
         Ty::Float { min: -1e9, max: 1e9 },
         Default::Float(0.0),
-        "With fixed: abstain where the null answer's score exceeds the best span's by more than this.",
+        "With fixed: abstain where the null answer's score exceeds the best span's by more than this; with version 1.1 of the data \
+         there is always an answer.",
     ),
     Param::with(
         "precision",
@@ -101,6 +102,9 @@ impl StageKind for Evaluate {
                 .help("write `model = \"@…\"`, or `predictions = \"answers.json\"`")),
             (false, true) if values.text("threshold") == Some("tuned") => {
                 Err(Invalid::new("threshold", "a tuned threshold needs a model").help("answers from a file are scored as they are"))
+            }
+            (false, true) if values.get("null_threshold").and_then(serde_json::Value::as_f64).is_some_and(|at| at != 0.0) => {
+                Err(Invalid::new("null_threshold", "a threshold needs a model").help("answers from a file are scored as they are"))
             }
             _ => Ok(()),
         }

@@ -12,7 +12,7 @@ const SHARE: Ty = Ty::Float { min: 0.0, max: 1.0 };
 /// The keys of `train`: how a training goes. Every kind that trains takes the same.
 pub const TRAIN: &[Param] = &[
     Param::with("epochs", Ty::Int { min: 1, max: 10_000 }, Default::Int(2), "Passes over the windows."),
-    Param::optional("steps", Ty::Int { min: 1, max: 1_000_000_000 }, "End after so many optimiser steps, whatever `epochs` says."),
+    Param::optional("steps", Ty::Int { min: 1, max: 1_000_000_000 }, "At most so many optimiser steps, where the epochs have more."),
     Param::with("lr", Ty::Float { min: 0.0, max: 10.0 }, Default::Float(3e-5), "Peak learning rate."),
     Param::with("batch", Ty::Int { min: 1, max: 1_000_000 }, Default::Int(32), "Windows an optimiser step."),
     Param::optional(
@@ -75,7 +75,7 @@ const PARAMS: &[Param] = &[
         "micro_batch_tokens",
         Ty::Int { min: 1, max: 1_000_000_000 },
         Default::Int(16_384),
-        "Most tokens in the model at once; a larger batch is accumulated, with the same result but for rounding.",
+        "Most tokens in the model at once; a larger batch is accumulated, with the same result but for rounding and for what dropout happens to drop.",
     ),
     Param::hint("log_every", Ty::Int { min: 1, max: 1_000_000 }, Default::Int(10), "Optimiser steps a row of the training log."),
 ];

@@ -103,7 +103,8 @@ impl Reader {
         let first = |ids: &[u32]| ids.first().copied();
         let cls_id = first(&self.layout.before).ok_or_else(empty)?;
         let sep_id = first(&self.layout.between).or_else(|| first(&self.layout.after)).unwrap_or(cls_id);
-        Ok(Info { dataset, dataset_version, vocab_size: id + 1, pad_id, cls_id, sep_id, segments: self.layout.segments })
+        let (segments, tokenizer) = (self.layout.segments, super::digest(&self.tokenizer)?);
+        Ok(Info { dataset, dataset_version, vocab_size: id + 1, pad_id, cls_id, sep_id, segments, tokenizer })
     }
 }
 

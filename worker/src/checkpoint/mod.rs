@@ -8,7 +8,7 @@ use std::path::Path;
 use qapipe_engine::StageError;
 use qapipe_nn::Reader;
 use qapipe_stages::features::{Features, Info};
-use qapipe_stages::tokenizer::TOKENIZER_FILES;
+use qapipe_stages::tokenizer::{self, TOKENIZER_FILES};
 
 use crate::error::Error;
 
@@ -40,15 +40,20 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
     there.try_for_each(|name| copy(&from.join(name), &to.join(name)))
 }
 
-/// Checks that a model can read windows: their ids have rows in its embedding, and the longest is not too long.
+/// Checks that a model can read windows: they are of its tokenizer, their ids have rows in its embedding, and the longest is not too
+/// long.
 ///
 /// # Errors
 /// With both figures, where it cannot.
-pub fn check_features(model: &dyn Reader, info: &Info, features: &Features) -> Result<(), Error> {
+pub fn check_features(model: &dyn Reader, folder: &Path, info: &Info, features: &Features) -> Result<(), Error> {
     let (needed, rows) = (i64::from(info.vocab_size), model.vocabulary());
     if needed > rows {
         let message =
             format!("the vocabulary does not fit the model: the windows' tokenizer needs {needed} rows, the embedding has {rows}");
+        return Err(Error::Stage(StageError::failed(message).help("tokenize with the tokenizer of this very model")));
+    }
+    if tokenizer::digest(&tokenizer::load(folder)?)? != info.tokenizer {
+        let message = "the windows were cut by another tokenizer than the model's";
         return Err(Error::Stage(StageError::failed(message).help("tokenize with the tokenizer of this very model")));
     }
     let longest = i64::try_from(features.longest()).unwrap_or(i64::MAX);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::{device, models};
+use qapipe_nn::{LoadReport, device, models};
 use qapipe_stages::evaluate::{
     Prediction, dataset_info, prediction_rows, quality, score_all, score_predictions, with_best_thresholds, with_intervals, write_outputs,
 };
@@ -69,10 +69,12 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let data = cx.input("data")?;
     let place = precision::prepare(cx)?;
     let features = Features::open(data, Part::Dev).map_err(Error::from)?;
-    let (model, _) = models::load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
-    check_features(model.as_ref(), &Info::open(data).map_err(Error::from)?, &features)?;
+    let info = Info::open(data).map_err(Error::from)?;
+    let (model, found) = models::load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
+    whole(&found)?;
+    check_features(model.as_ref(), folder, &info, &features)?;
     let trained = Trained::open(folder)?;
-    let settings = wanted.settings(trained.as_ref())?;
+    let settings = wanted.settings(&info, trained.as_ref())?;
     let answering = Answering { model: model.as_ref(), device: place, features: &features, settings, tokens: wanted.hints.batch_tokens };
     let (predictions, spent) = answered(&answering, cx)?;
     let scores = score_all(features.examples(), &predictions);
@@ -83,14 +85,26 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     write_outputs(cx, &row, &prediction_rows(features.examples(), &predictions, &scores))
 }
 
+/// Scores of a head that was just drawn would say nothing of the model.
+fn whole(found: &LoadReport) -> Result<(), StageError> {
+    if found.initialised.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the model cannot answer yet: it has no {}", found.initialised.join(", "));
+    Err(StageError::failed(message).help("fine-tune it first, and evaluate the model that comes of it"))
+}
+
 impl Wanted {
-    /// How answers are chosen; a tuned threshold comes with the model.
-    fn settings(&self, trained: Option<&Trained>) -> Result<Settings, StageError> {
+    /// How answers are chosen; a tuned threshold comes with the model. Where the data set knows no unanswerable questions, one is always
+    /// given.
+    fn settings(&self, info: &Info, trained: Option<&Trained>) -> Result<Settings, StageError> {
         let untuned = || {
             StageError::failed("threshold: the model brings no tuned threshold")
                 .help("train it with `train = { holdout = 0.05 }`, or use `threshold = \"fixed\"`")
         };
+        let always = Settings::of_version(&info.dataset_version).null_threshold;
         let null_threshold = match self.threshold {
+            _ if always == f64::INFINITY => always,
             Threshold::Fixed => self.null_threshold,
             Threshold::Tuned => trained.and_then(|trained| trained.null_threshold).ok_or_else(untuned)?,
         };
@@ -103,8 +117,8 @@ impl Wanted {
         Ok(MetricsRow {
             dataset: Some(dataset),
             dataset_version: Some(version),
-            threshold: Some(settings.null_threshold),
-            threshold_from: Some(self.threshold.word().to_owned()),
+            threshold: Some(settings.null_threshold).filter(|threshold| threshold.is_finite()),
+            threshold_from: settings.null_threshold.is_finite().then(|| self.threshold.word().to_owned()),
             parameters_trained: trained.map(|trained| signed(trained.parameters_trained)),
             ..row
         })

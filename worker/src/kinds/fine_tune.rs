@@ -6,6 +6,7 @@ use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::{AdamW, Forward, Reader, device, models};
 use qapipe_stages::examples::Part;
 use qapipe_stages::features::{self, Features};
+use qapipe_stages::postprocess::Settings;
 use qapipe_stages::split::holdout;
 use qapipe_stages::tables::write_table;
 use serde::Deserialize;
@@ -44,9 +45,11 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let (base, data) = (cx.input("model")?, cx.input("data")?);
     let place = crate::precision::prepare(cx)?;
     let features = Features::open(data, Part::Train).map_err(Error::from)?;
-    let mut model = open(base, data, &features, wanted.precision.training(place), cx)?;
+    let info = features::Info::open(data).map_err(Error::from)?;
+    let mut model = open(base, &info, &features, wanted.precision.training(place), cx)?;
     let held_out = holdout(features.examples(), wanted.train.holdout, cx.request.seed);
-    let (mut summary, energy) = trained(model.as_mut(), &features, &held_out, &wanted, cx)?;
+    let settings = Settings::of_version(&info.dataset_version);
+    let (mut summary, energy) = trained(model.as_mut(), &features, &held_out, settings, &wanted, cx)?;
     report(&summary, model.as_ref(), &energy, cx)?;
     let trained =
         Trained { null_threshold: summary.kept.and_then(|kept| kept.null_threshold), parameters_trained: model.parameters().trainable() };
@@ -58,7 +61,7 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
 /// Loads the model, and checks that the windows are of its tokenizer and not too long for it.
 fn open(
     base: &Path,
-    data: &Path,
+    info: &features::Info,
     features: &Features,
     placement: qapipe_nn::Placement,
     cx: &StageCx<'_>,
@@ -67,7 +70,7 @@ fn open(
     if !found.initialised.is_empty() {
         cx.reporter.log(&format!("new, drawn by the seed: {}", found.initialised.join(", ")));
     }
-    checkpoint::check_features(model.as_ref(), &features::Info::open(data)?, features)?;
+    checkpoint::check_features(model.as_ref(), base, info, features)?;
     Ok(model)
 }
 
@@ -76,11 +79,16 @@ fn trained(
     model: &mut dyn Reader,
     features: &Features,
     held_out: &[bool],
+    settings: Settings,
     wanted: &Wanted,
     cx: &StageCx<'_>,
 ) -> Result<(Summary, Energy), Error> {
     let rows: Vec<u32> = (0..).take(features.len()).filter(|&row| !held_out[features.example(row as usize)]).collect();
     let held_out: Vec<usize> = (0..held_out.len()).filter(|&question| held_out[question]).collect();
+    if held_out.is_empty() && wanted.train.holdout > 0.0 {
+        let error = StageError::failed("holdout: the train part is of one paragraph, nothing of it can be held out");
+        return Err(error.help("leave `holdout` out, or bring more data").into());
+    }
     if rows.is_empty() {
         return Err(Error::failed("there are no windows to train on"));
     }
@@ -92,7 +100,7 @@ fn trained(
     let forward = Forward::training(cx.request.seed);
     device::reset_peak_memory(place)?;
     let energy = Energy::start(crate::precision::index(place));
-    let mut trainee = SpanTrainee { model, forward, features, held_out, tokens: wanted.hints.micro_batch_tokens };
+    let mut trainee = SpanTrainee { model, forward, features, settings, held_out, tokens: wanted.hints.micro_batch_tokens };
     let summary = train(&mut trainee, &SpanSource::new(features), &rows, &mut optimiser, &recipe, cx)?;
     Ok((summary, energy))
 }

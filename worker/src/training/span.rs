@@ -41,7 +41,7 @@ impl Source for SpanSource<'_> {
     fn collate(&self, rows: &[u32], pin: bool) -> Result<SpanBatch, Error> {
         let features = self.features;
         let windows: Vec<(&[u32], u32)> =
-            rows.iter().map(|&row| (features.ids(row as usize), features.context_start(row as usize))).collect();
+            rows.iter().map(|&row| (features.ids(row as usize), features.segment_start(row as usize))).collect();
         let starts = rows.iter().map(|&row| i64::from(features.label(row as usize).0));
         let ends = rows.iter().map(|&row| i64::from(features.label(row as usize).1));
         let labels: Vec<i64> = starts.chain(ends).collect();
@@ -59,6 +59,8 @@ pub struct SpanTrainee<'a> {
     pub forward: Forward,
     /// The windows that it trains on, and those that are held out.
     pub features: &'a Features,
+    /// How answers to the held-out questions are chosen.
+    pub settings: Settings,
     /// Questions that are held out.
     pub held_out: Vec<usize>,
     /// Most tokens in the model at once in an evaluation.
@@ -82,8 +84,7 @@ impl Trainee for SpanTrainee<'_> {
 
     fn evaluate(&mut self, cx: &StageCx<'_>) -> Result<Evaluation, Error> {
         let device = self.model.parameters().device();
-        let answering =
-            Answering { model: &*self.model, device, features: self.features, settings: Settings::default(), tokens: self.tokens };
+        let answering = Answering { model: &*self.model, device, features: self.features, settings: self.settings, tokens: self.tokens };
         let answers = answering.answer(&self.held_out, cx, |_, _| {})?;
         Ok(self.judged(&answers))
     }
@@ -102,6 +103,6 @@ impl SpanTrainee<'_> {
             })
             .collect();
         let means = metric::summary(&scores).all;
-        Evaluation { exact: means.exact, f1: means.f1, null_threshold: Some(metric::best_threshold(&sweep).1) }
+        Evaluation { exact: means.exact, f1: means.f1, null_threshold: Some(metric::tuned_threshold(&sweep)) }
     }
 }

@@ -50,6 +50,10 @@ fn files(cx: &StageCx<'_>, param: &str, value: &str, part: Part) -> Result<Optio
         return Ok((!files.is_empty()).then_some(files));
     }
     let path = cx.input(param)?;
+    if !path.is_dir() && param == "source" {
+        let error = StageError::failed(format!("{value}: one file cannot be all parts of a data set"));
+        return Err(error.help("give it as `train` or as `dev`; `source` is a folder, `hub:REPO` or `sample`"));
+    }
     if !path.is_dir() {
         return Ok(Some(vec![(value.to_owned(), path.to_owned())]));
     }
