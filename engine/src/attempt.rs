@@ -81,8 +81,9 @@ impl Attempt<'_> {
         let outputs = self.publish(&request)?;
         let seconds = started.elapsed().as_secs_f64();
         let record = self.record(outputs, figures, begun, seconds);
-        self.engine.store.put_record(&record).map_err(|error| cache_error(&error))?;
+        // Looked up first: a forced stage's previous record has the same fingerprint, and the new one replaces it.
         let unchanged = self.engine.last_record(&self.spec.name).is_some_and(|last| last.outputs == record.outputs);
+        self.engine.store.put_record(&record).map_err(|error| cache_error(&error))?;
         Ok((record, Fresh { seconds, unchanged }))
     }
 
