@@ -95,6 +95,19 @@ fn a_failure_names_the_code_or_the_signal_and_the_last_lines() {
 }
 
 #[test]
+fn a_failure_shows_only_the_beginning_of_long_lines() {
+    let project = one(
+        "[\"sh\", \"-c\", \"for n in 1 2 3; do head -c 100000 /dev/zero | tr '\\\\0' x; echo; done; echo ends; exit 1\"]",
+        "outputs = [\"y\"]",
+    );
+    let message = failure(&project).message;
+    let line = format!("  | {}…", "x".repeat(500));
+    assert_eq!(message.lines().skip(1).collect::<Vec<_>>(), [&line, &line, &line, "  | ends"]);
+    let text = std::fs::read_to_string(log(&project.path(".qapipe"), "a", None).unwrap()).unwrap();
+    assert_eq!(text.matches('x').count(), 300_000, "the log keeps all");
+}
+
+#[test]
 fn an_output_that_is_a_link_is_refused() {
     let linked = failure(&one("[\"ln\", \"-s\", \"/etc/hostname\", \"{out.y}\"]", "outputs = [\"y\"]"));
     assert!(linked.message.contains("symbolic link"), "{linked}");
