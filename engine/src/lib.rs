@@ -31,6 +31,7 @@ mod parse;
 mod pipeline;
 mod place;
 mod placed;
+mod placeholder;
 mod plan;
 mod raw;
 mod reason;

@@ -54,6 +54,16 @@ fn other_braces_stay() {
 }
 
 #[test]
+fn a_placeholder_may_stand_in_other_braces() {
+    let project = one(
+        "[\"sh\", \"-c\", \"echo '{in.{in.x} {{in.x}} {out.{a: {in.x}}' > {out.y}\"]",
+        "inputs = { x = \"in.txt\" }\noutputs = [\"y\"]",
+    );
+    project.write("in.txt", "");
+    assert_eq!(output(&project, "y"), "{in.in.txt {in.txt} {out.{a: in.txt}\n");
+}
+
+#[test]
 fn a_name_that_stands_for_nothing_is_found_at_once() {
     let told = |run: &str, rest: &str| {
         let text = format!("[stages.a]\nkind = \"command\"\nrun = {run}\n{rest}\n");
