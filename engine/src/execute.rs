@@ -173,10 +173,6 @@ impl<'a> Run<'a> {
                 self.cached(stage, record, placed);
             }
             Ok(keyed) => {
-                if let Verdict::Run { damage: Some(damage), .. } = &keyed.verdict {
-                    self.observer.event(&Event::Damaged { stage: self.name(stage), what: damage.to_string() });
-                    let _ = self.engine.store.set_aside(&damage.artifact);
-                }
                 self.states[stage] = State::Ready(Arc::new(keyed));
                 self.ready.insert(stage);
             }

@@ -8,7 +8,7 @@ mod toy;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use project::Project;
+use project::{Heard, Project};
 use qapipe_engine::{Decision, ErrorClass, Event, Kinds, Observer, Options, StageKind, StageState, events, log, runs};
 use toy::Toy;
 
@@ -70,6 +70,32 @@ fn two_equal_stages_are_computed_once() {
     let (project, toy) = project("[stages.a]\nkind = \"toy\"\n[stages.b]\nkind = \"toy\"\n");
     let run = project.run_with(Options { jobs: 2, ..Options::default() });
     assert_eq!((toy.count(), run.ran().len()), (1, 1), "{:?}", run.events);
+}
+
+/// Mends the result of stage `b` as another process would, once the run has looked at what is there.
+struct Mender(std::path::PathBuf, Heard);
+
+impl Observer for Mender {
+    fn event(&self, event: &Event) {
+        self.1.event(event);
+        if matches!(event, Event::Cached { stage, .. } if stage == "a") {
+            std::fs::write(&self.0, "bone").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_result_that_was_mended_meanwhile_is_used() {
+    let (project, toy) = project(CHAIN);
+    let run = project.run();
+    let object = project.store().path(&run.outcome.stages[1].record.as_ref().unwrap().outputs["y"]);
+    assert_eq!(std::fs::read_to_string(&object).unwrap(), "bone");
+    std::fs::remove_file(&object).unwrap();
+    let mender = Mender(object, Heard::default());
+    project.engine(Options::default()).run(&mender, &AtomicBool::new(false)).unwrap();
+    let mut events = mender.1.0.into_inner().unwrap();
+    events.sort_unstable();
+    assert_eq!((events, toy.count()), (["a", "b", "c", "d"].map(|stage| format!("cached {stage}")).to_vec(), 4));
 }
 
 #[test]
