@@ -105,24 +105,16 @@ impl StageKind for Command {
 
 fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), StageError> {
     let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
-    let mut child = group.spawn(&mut process).map_err(|error| {
+    let child = group.spawn(&mut process).map_err(|error| {
         StageError::failed(format!("cannot start `{program}`: {error}"))
             .help("is it installed, and on PATH or given relative to the pipeline's folder?")
     })?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
     let tail = Tail::default();
     let heard = |line: &str| {
         tail.push(line);
         cx.reporter.log(line);
     };
-    let status = std::thread::scope(|scope| {
-        scope.spawn(|| out.map(|stream| child::each_line(stream, heard)));
-        scope.spawn(|| err.map(|stream| child::each_line(stream, heard)));
-        let status = child::wait(&mut child, &group, cx.cancel, || group.signal(Signal::TERM));
-        // What it left running in its group would keep its output open.
-        drop(group);
-        status
-    });
+    let status = child::attend(child, group, cx.cancel, |group| group.signal(Signal::TERM), (heard, heard));
     let status = status.map_err(|error| StageError::failed(format!("cannot wait for `{program}`: {error}")))?;
     cx.checkpoint()?;
     if status.success() {

@@ -39,6 +39,7 @@ mod reference;
 mod resources;
 mod schema;
 mod source;
+mod stream;
 mod substitute;
 mod tail;
 mod ty_text;

@@ -142,6 +142,29 @@ fn what_it_leaves_running_ends_with_it() {
     assert!(!project::is_alive(&project.read("child")));
 }
 
+/// A process in a session of its own is in no group that could be killed, and it holds the program's output open.
+#[test]
+fn what_escapes_from_its_group_does_not_hold_the_run() {
+    let project =
+        one("[\"sh\", \"-c\", \"setsid sleep 25 & echo $! > child; sleep 0.3; echo hi; echo hi > {out.y}\"]", "outputs = [\"y\"]");
+    let started = std::time::Instant::now();
+    let run = project.run();
+    assert!(started.elapsed().as_secs() < 12, "the run waited for the process that escaped");
+    project::kill(&project.read("child"));
+    assert_eq!(run.events, ["started a: new stage", "finished a"]);
+    assert_eq!(std::fs::read_to_string(log(&project.path(".qapipe"), "a", None).unwrap()).unwrap(), "hi\n");
+}
+
+#[test]
+fn what_escapes_from_its_group_and_goes_on_talking_does_not_hold_the_run() {
+    let project = one("[\"sh\", \"-c\", \"setsid timeout 25 yes & echo $! > child; sleep 0.1; echo hi > {out.y}\"]", "outputs = [\"y\"]");
+    let started = std::time::Instant::now();
+    let run = project.run();
+    assert!(started.elapsed().as_secs() < 12, "the run waited for the process that escaped");
+    project::kill(&project.read("child"));
+    assert_eq!(run.events, ["started a: new stage", "finished a"]);
+}
+
 #[test]
 fn a_failed_program_leaves_no_scratch_and_no_placed_output() {
     let project = one("[\"sh\", \"-c\", \"echo partial > {out.y}; exit 1\"]", "outputs = { y = \"out/y\" }");
