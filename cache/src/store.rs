@@ -75,6 +75,8 @@ impl Store {
             Shape::Tree => {
                 let tree = self.tree(&artifact.digest).map_err(|error| damage(error.to_string()))?;
                 let folder = self.layout.tree(&artifact.digest);
+                // An empty one has no entry that would be missed.
+                check_folder(&folder).map_err(damage)?;
                 tree.entries.iter().try_for_each(|entry| check_size(&folder.join(&entry.path), entry.bytes)).map_err(damage)
             }
         }
@@ -223,6 +225,14 @@ impl Store {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CacheError::io(&path)(error)),
             _ => Ok(()),
         }
+    }
+}
+
+fn check_folder(path: &Path) -> Result<(), String> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(format!("{} is not a folder", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }
 

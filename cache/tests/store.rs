@@ -87,6 +87,22 @@ fn an_empty_folder_and_an_empty_file_are_results_too() {
 }
 
 #[test]
+fn a_folder_that_is_gone_is_damage_even_if_it_was_empty() {
+    let (_folder, store) = store();
+    for files in [&[][..], &[("f", "x")]] {
+        let artifact = publish(&store, files);
+        let path = store.path(&artifact);
+        fs::remove_dir_all(&path).unwrap();
+        assert!(store.check(&artifact).is_err() && store.verify(&artifact).is_err(), "{files:?}");
+        fs::write(&path, "").unwrap();
+        assert!(store.check(&artifact).unwrap_err().to_string().ends_with("is not a folder"));
+        store.set_aside(&artifact).unwrap();
+        assert_eq!(publish(&store, files), artifact);
+        assert!(store.check(&artifact).is_ok() && store.verify(&artifact).is_ok());
+    }
+}
+
+#[test]
 fn executables_stay_executable() {
     let (_folder, store) = store();
     let plain = publish(&store, &[("run.sh", "x")]);

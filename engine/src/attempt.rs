@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use qapipe_cache::{Artifact, Lock, RECORD_FORMAT, Record, Scratch};
+use qapipe_cache::{Artifact, Damage, Lock, RECORD_FORMAT, Record, Scratch};
 
 use crate::context::{Input, Reporter, Request, StageCx};
 use crate::decide::{Keyed, Verdict, cache_error, device};
@@ -81,8 +81,9 @@ impl Attempt<'_> {
         let outputs = self.publish(&request)?;
         let seconds = started.elapsed().as_secs_f64();
         let record = self.record(outputs, figures, begun, seconds);
-        self.engine.store.put_record(&record).map_err(|error| cache_error(&error))?;
+        // Looked up first: a forced stage's previous record has the same fingerprint, and the new one replaces it.
         let unchanged = self.engine.last_record(&self.spec.name).is_some_and(|last| last.outputs == record.outputs);
+        self.engine.store.put_record(&record).map_err(|error| cache_error(&error))?;
         Ok((record, Fresh { seconds, unchanged }))
     }
 
@@ -103,17 +104,28 @@ impl Attempt<'_> {
         }
     }
 
+    /// The result, if another process has computed or mended it since the stage was decided. What is damaged still is set aside, under the
+    /// lock: no other process mends it at the same time.
     fn computed_meanwhile(&self) -> Result<Option<Record>, StageError> {
         if self.reason() == Some(&Reason::Forced) {
             return Ok(None);
         }
         let record = self.engine.store.record(&self.keyed.key).map_err(|error| cache_error(&error))?;
-        Ok(record.filter(|record| record.outputs.values().all(|artifact| self.engine.store.check(artifact).is_ok())))
+        let Some(record) = record else { return Ok(None) };
+        let damages: Vec<Damage> = record.outputs.values().filter_map(|artifact| self.engine.store.check(artifact).err()).collect();
+        damages.iter().for_each(|damage| self.set_aside(damage));
+        Ok(damages.is_empty().then_some(record))
+    }
+
+    fn set_aside(&self, damage: &Damage) {
+        self.observer.event(&Event::Damaged { stage: self.spec.name.clone(), what: damage.to_string() });
+        // If it stays, the new result still replaces it.
+        let _ = self.engine.store.set_aside(&damage.artifact);
     }
 
     fn reason(&self) -> Option<&Reason> {
         match &self.keyed.verdict {
-            Verdict::Run { reason, .. } => Some(reason),
+            Verdict::Run(reason) => Some(reason),
             Verdict::Cached(_) => None,
         }
     }

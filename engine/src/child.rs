@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::stream::{Ended, Stream};
+
 /// How long a process that was asked to stop may take.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -48,8 +50,30 @@ impl Drop for Group {
     }
 }
 
+/// Hears a child of a group out, line by line on either stream, until it has ended, and ends the group. Once `cancel` is set, `ask` asks it to
+/// stop, and after a grace period the group is killed.
+pub(crate) fn attend(
+    mut child: Child,
+    group: Group,
+    cancel: &AtomicBool,
+    ask: impl Fn(&Group),
+    (out, err): (impl FnMut(&str) + Send, impl FnMut(&str) + Send),
+) -> std::io::Result<ExitStatus> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let ended = Ended::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| stdout.map(|pipe| each_line(Stream::new(pipe, &ended), out)));
+        scope.spawn(|| stderr.map(|pipe| each_line(Stream::new(pipe, &ended), err)));
+        let status = wait(&mut child, &group, cancel, || ask(&group));
+        // What it left running in its group would keep its output open.
+        drop(group);
+        ended.now();
+        status
+    })
+}
+
 /// Waits for a child of a group. Once `cancel` is set, `ask` asks it to stop, and after a grace period the group is killed.
-pub(crate) fn wait(child: &mut Child, group: &Group, cancel: &AtomicBool, ask: impl Fn()) -> std::io::Result<ExitStatus> {
+fn wait(child: &mut Child, group: &Group, cancel: &AtomicBool, ask: impl Fn()) -> std::io::Result<ExitStatus> {
     let mut pause = Duration::from_micros(500);
     let mut asked: Option<Instant> = None;
     loop {
@@ -75,7 +99,7 @@ const LONGEST: usize = 1 << 20;
 
 /// Calls `line` with each line of a stream, until it ends. A carriage return ends a line too: so a progress bar is seen
 /// while it moves. Bytes that are no UTF-8 are replaced.
-pub(crate) fn each_line(stream: impl Read, mut line: impl FnMut(&str)) {
+fn each_line(stream: impl Read, mut line: impl FnMut(&str)) {
     let mut reader = BufReader::new(stream);
     let mut bytes = Vec::new();
     let mut returned = false;
@@ -127,7 +151,13 @@ fn name(signal: i32) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::each_line;
+    #![allow(clippy::unwrap_used)]
+
+    use std::process::Command;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use super::{Group, attend, each_line};
 
     fn lines(bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
@@ -140,6 +170,22 @@ mod tests {
         assert_eq!(lines(b"a\n\nb\r\nc\r 10%\r 20%\nlast"), ["a", "", "b", "c", " 10%", " 20%", "last"]);
         assert_eq!(lines(b""), [""; 0]);
         assert_eq!(lines(b"\xff\n"), ["\u{fffd}"]);
+    }
+
+    /// It takes longer than what is heard after the end of the child may take.
+    #[test]
+    fn a_slow_listener_misses_nothing() {
+        let group = Group::new().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "for n in 1 2 3 4 5 6; do head -c 9999 /dev/zero | tr '\\0' x; echo; done"]);
+        let child = group.spawn(&mut command).unwrap();
+        let mut heard = Vec::new();
+        let out = |line: &str| {
+            std::thread::sleep(Duration::from_millis(300));
+            heard.push(line.len());
+        };
+        assert!(attend(child, group, &AtomicBool::new(false), |_| (), (out, |_: &str| ())).unwrap().success());
+        assert_eq!(heard, [9999; 6]);
     }
 
     #[test]

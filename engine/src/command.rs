@@ -14,6 +14,7 @@ use crate::context::{Request, StageCx};
 use crate::error::StageError;
 use crate::kind::{Invalid, StageKind};
 use crate::param::{Accepts, Param, Ty};
+use crate::placeholder::{Piece, pieces};
 use crate::tail::Tail;
 use crate::values::Values;
 
@@ -104,24 +105,16 @@ impl StageKind for Command {
 
 fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), StageError> {
     let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
-    let mut child = group.spawn(&mut process).map_err(|error| {
+    let child = group.spawn(&mut process).map_err(|error| {
         StageError::failed(format!("cannot start `{program}`: {error}"))
             .help("is it installed, and on PATH or given relative to the pipeline's folder?")
     })?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
     let tail = Tail::default();
     let heard = |line: &str| {
         tail.push(line);
         cx.reporter.log(line);
     };
-    let status = std::thread::scope(|scope| {
-        scope.spawn(|| out.map(|stream| child::each_line(stream, heard)));
-        scope.spawn(|| err.map(|stream| child::each_line(stream, heard)));
-        let status = child::wait(&mut child, &group, cx.cancel, || group.signal(Signal::TERM));
-        // What it left running in its group would keep its output open.
-        drop(group);
-        status
-    });
+    let status = child::attend(child, group, cx.cancel, |group| group.signal(Signal::TERM), (heard, heard));
     let status = status.map_err(|error| StageError::failed(format!("cannot wait for `{program}`: {error}")))?;
     cx.checkpoint()?;
     if status.success() {
@@ -130,57 +123,40 @@ fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), 
     Err(StageError::failed(format!("`{program}` failed: {}{}", child::ending(status), tail.text())))
 }
 
-/// Placeholders of one word, as (`in` or `out`, name).
-fn placeholders(word: &str) -> impl Iterator<Item = (&str, &str)> {
-    word.split('{').skip(1).filter_map(|rest| rest.split_once('}')?.0.split_once('.')).filter(|(side, _)| matches!(*side, "in" | "out"))
-}
-
 fn check_word(word: &str, values: &Values, outputs: &[OutputSpec]) -> Result<(), Invalid> {
-    for (side, name) in placeholders(word) {
-        let inputs = values.get("inputs").and_then(Value::as_object);
-        let known = match side {
-            "in" => inputs.is_some_and(|inputs| inputs.contains_key(name)),
-            _ => outputs.iter().any(|output| output.name == name),
-        };
-        if !known {
-            let there: Vec<&str> = match side {
-                "in" => inputs.into_iter().flat_map(|inputs| inputs.keys()).map(String::as_str).collect(),
-                _ => outputs.iter().map(|output| output.name.as_str()).collect(),
-            };
-            let what = if side == "in" { "input" } else { "output" };
-            let help = if there.is_empty() { format!("there are no {what}s") } else { format!("{what}s: {}", there.join(", ")) };
-            return Err(Invalid::new("run", format!("`{{{side}.{name}}}` names no {what}")).help(help));
-        }
-    }
-    Ok(())
+    let inputs: Vec<&str> =
+        values.get("inputs").and_then(Value::as_object).into_iter().flat_map(|inputs| inputs.keys()).map(String::as_str).collect();
+    let outputs: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+    pieces(word).into_iter().try_for_each(|piece| match piece {
+        Piece::Text(_) => Ok(()),
+        Piece::In(name) => check_name("in", name, &inputs),
+        Piece::Out(name) => check_name("out", name, &outputs),
+    })
 }
 
-/// Replaces placeholders by paths. Other braces stay as they are.
-fn expand(word: &str, request: &Request) -> Result<String, StageError> {
-    let mut text = String::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((before, after)) = rest.split_once('{') {
-        text.push_str(before);
-        let named = after.split_once('}').and_then(|(inside, tail)| Some((inside.split_once('.')?, tail)));
-        match named {
-            Some((("in", name), tail)) => {
-                let input = request.inputs.get(&format!("inputs.{name}")).ok_or_else(|| StageError::bug(format!("no input {name}")))?;
-                text.push_str(path_text(input.path.strip_prefix(&request.folder).unwrap_or(&input.path))?);
-                rest = tail;
-            }
-            Some((("out", name), tail)) => {
-                let path = request.outputs.get(name).ok_or_else(|| StageError::bug(format!("no output {name}")))?;
-                text.push_str(path_text(path)?);
-                rest = tail;
-            }
-            _ => {
-                text.push('{');
-                rest = after;
-            }
-        }
+fn check_name(side: &str, name: &str, there: &[&str]) -> Result<(), Invalid> {
+    if there.contains(&name) {
+        return Ok(());
     }
-    text.push_str(rest);
-    Ok(text)
+    let what = format!("{side}put");
+    let help = if there.is_empty() { format!("there are no {what}s") } else { format!("{what}s: {}", there.join(", ")) };
+    Err(Invalid::new("run", format!("`{{{side}.{name}}}` names no {what}")).help(help))
+}
+
+/// Replaces placeholders by paths.
+fn expand(word: &str, request: &Request) -> Result<String, StageError> {
+    pieces(word).into_iter().map(|piece| replacement(piece, request)).collect()
+}
+
+fn replacement<'a>(piece: Piece<'a>, request: &'a Request) -> Result<&'a str, StageError> {
+    match piece {
+        Piece::Text(text) => Ok(text),
+        Piece::In(name) => {
+            let input = request.inputs.get(&format!("inputs.{name}")).ok_or_else(|| StageError::bug(format!("no input {name}")))?;
+            path_text(input.path.strip_prefix(&request.folder).unwrap_or(&input.path))
+        }
+        Piece::Out(name) => path_text(request.outputs.get(name).ok_or_else(|| StageError::bug(format!("no output {name}")))?),
+    }
 }
 
 fn path_text(path: &Path) -> Result<&str, StageError> {

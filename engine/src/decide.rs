@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use qapipe_cache::{Damage, Digest, Record};
+use qapipe_cache::{Digest, Record};
 use rayon::prelude::*;
 
 use crate::engine::Engine;
@@ -34,12 +34,7 @@ pub(crate) enum Verdict {
     /// Its result is there.
     Cached(Arc<Record>),
     /// It has to run.
-    Run {
-        /// Why.
-        reason: Reason,
-        /// The result that was there but is damaged.
-        damage: Option<Damage>,
-    },
+    Run(Reason),
 }
 
 /// By stage, what was decided; none where nobody can know yet.
@@ -157,16 +152,15 @@ impl<'a> Decider<'a> {
 
     fn look_up(&self, spec: &StageSpec, key: &Digest, facets: &Facets) -> Result<Verdict, StageError> {
         if self.engine.options.force.contains(&spec.name) {
-            return Ok(Verdict::Run { reason: Reason::Forced, damage: None });
+            return Ok(Verdict::Run(Reason::Forced));
         }
         let found = self.engine.store.record(key).map_err(|error| cache_error(&error))?;
         let Some(record) = found else {
-            return Ok(Verdict::Run { reason: self.reason(spec, key, facets), damage: None });
+            return Ok(Verdict::Run(self.reason(spec, key, facets)));
         };
-        match record.outputs.values().find_map(|artifact| self.engine.store.check(artifact).err()) {
-            Some(damage) => Ok(Verdict::Run { reason: Reason::Damaged, damage: Some(damage) }),
-            None => Ok(Verdict::Cached(Arc::new(record))),
-        }
+        // What is damaged stays where it is for now: by the time of the attempt another process may have mended it.
+        let is_whole = record.outputs.values().all(|artifact| self.engine.store.check(artifact).is_ok());
+        Ok(if is_whole { Verdict::Cached(Arc::new(record)) } else { Verdict::Run(Reason::Damaged) })
     }
 
     fn reason(&self, spec: &StageSpec, key: &Digest, facets: &Facets) -> Reason {

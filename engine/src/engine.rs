@@ -17,7 +17,7 @@ pub struct Options {
     pub device: String,
     /// Whether independent stages go on after a failure.
     pub keep_going: bool,
-    /// Stages to run again although their result is there.
+    /// Stages to run again although their result is there; they are targets too.
     pub force: Vec<String>,
     /// Stages to bring up to date, with what they need; empty means all.
     pub targets: Vec<String>,
@@ -92,8 +92,7 @@ impl Engine {
     /// When a target or a forced stage does not exist.
     pub fn new(store: Store, pipeline: Pipeline, options: Options) -> Result<Self, EngineError> {
         let graph = Graph::of(&pipeline);
-        let selected = if options.targets.is_empty() { graph.order().to_vec() } else { graph.subset(&options.targets)? };
-        graph.subset(&options.force)?;
+        let selected = select(&graph, &options)?;
         let stats = StatCache::open(&store.root().join("stat.cache"));
         let last = Last::load(&store, &pipeline.name);
         Ok(Self { store, pipeline, graph, options, selected, stats, last })
@@ -120,4 +119,10 @@ impl Engine {
     pub(crate) fn decider(&self) -> Decider<'_> {
         Decider::new(self)
     }
+}
+
+/// The stages in question. To force a stage is to ask for it; if all are asked for, a forced one that does not exist is still an error.
+fn select(graph: &Graph, options: &Options) -> Result<Vec<usize>, UnknownStage> {
+    let wanted = graph.subset(&[options.targets.as_slice(), &options.force].concat())?;
+    Ok(if options.targets.is_empty() { graph.order().to_vec() } else { wanted })
 }

@@ -1,6 +1,7 @@
 //! Running a pipeline: settle what is there, run what is not, as far as the resources allow.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -60,7 +61,7 @@ enum State {
     Outside,
     /// Nothing is decided yet.
     Open,
-    /// Its inputs are known and it has to run.
+    /// Its inputs are known and it has to run, or to wait for an equal stage that has to.
     Ready(Arc<Keyed>),
     /// It runs.
     Running(Arc<Keyed>),
@@ -84,6 +85,8 @@ struct Run<'a> {
     decidable: Vec<usize>,
     /// Stages that are `Ready`, in the order of the file.
     ready: BTreeSet<usize>,
+    /// For each key that one stage is to compute, the other stages that wait for that: two of one run never meet at the lock.
+    equals: HashMap<Digest, Vec<usize>>,
     /// After a failure no new stage starts, unless the user asked to keep going.
     stopping: bool,
 }
@@ -98,7 +101,8 @@ impl<'a> Run<'a> {
             states[stage] = State::Open;
             missing[stage] = engine.graph.dependencies(stage).len();
         }
-        Self { engine, observer, cancel, id, states, missing, decidable: Vec::new(), ready: BTreeSet::new(), stopping: false }
+        let (decidable, ready, equals) = (Vec::new(), BTreeSet::new(), HashMap::new());
+        Self { engine, observer, cancel, id, states, missing, decidable, ready, equals, stopping: false }
     }
 
     /// Takes everything that is there already.
@@ -172,14 +176,33 @@ impl<'a> Run<'a> {
                 let placed = self.engine.place(&self.engine.pipeline.stages[stage], &record);
                 self.cached(stage, record, placed);
             }
-            Ok(keyed) => {
-                if let Verdict::Run { damage: Some(damage), .. } = &keyed.verdict {
-                    self.observer.event(&Event::Damaged { stage: self.name(stage), what: damage.to_string() });
-                    let _ = self.engine.store.set_aside(&damage.artifact);
-                }
-                self.states[stage] = State::Ready(Arc::new(keyed));
+            Ok(keyed) => self.line_up(stage, keyed),
+        }
+    }
+
+    /// Makes a stage ready, unless an equal one is to compute its result.
+    fn line_up(&mut self, stage: usize, keyed: Keyed) {
+        match self.equals.entry(keyed.key) {
+            Entry::Occupied(mut equals) => equals.get_mut().push(stage),
+            Entry::Vacant(equals) => {
+                equals.insert(Vec::new());
                 self.ready.insert(stage);
             }
+        }
+        self.states[stage] = State::Ready(Arc::new(keyed));
+    }
+
+    /// No stage computes this key any more. Those that waited for it take the result if this run computed it, even where they are forced:
+    /// it is new. Otherwise they are decided anew.
+    fn release(&mut self, key: Digest, computed: Option<&Arc<Record>>) {
+        for stage in self.equals.remove(&key).unwrap_or_default() {
+            let mut decided = self.decide(stage);
+            if let (Ok(keyed), Some(record)) = (&mut decided, computed)
+                && keyed.key == key
+            {
+                keyed.verdict = Verdict::Cached(Arc::clone(record));
+            }
+            self.take(stage, decided);
         }
     }
 
@@ -248,6 +271,7 @@ impl<'a> Run<'a> {
             Ok(now) if now.key == keyed.key => Some(keyed),
             decided => {
                 self.take(stage, decided);
+                self.release(keyed.key, None);
                 None
             }
         }
@@ -269,6 +293,18 @@ impl<'a> Run<'a> {
     }
 
     fn finish(&mut self, stage: usize, result: Result<Ran, StageError>) {
+        let key = match &self.states[stage] {
+            State::Running(keyed) => Some(keyed.key),
+            _ => None,
+        };
+        let computed = result.as_ref().ok().filter(|ran| ran.fresh.is_some()).map(|ran| Arc::clone(&ran.record));
+        self.note(stage, result, key);
+        if let Some(key) = key {
+            self.release(key, computed.as_ref());
+        }
+    }
+
+    fn note(&mut self, stage: usize, result: Result<Ran, StageError>, key: Option<Digest>) {
         match result {
             Ok(Ran { record, fresh: None, placed }) => self.cached(stage, record, Ok(placed)),
             Ok(Ran { record, fresh: Some(fresh), .. }) => {
@@ -281,13 +317,7 @@ impl<'a> Run<'a> {
                 });
                 self.done(stage, record, true);
             }
-            Err(error) => {
-                let key = match &self.states[stage] {
-                    State::Running(keyed) => Some(keyed.key),
-                    _ => None,
-                };
-                self.fail(stage, error, key);
-            }
+            Err(error) => self.fail(stage, error, key),
         }
     }
 

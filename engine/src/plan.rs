@@ -69,7 +69,7 @@ impl Engine {
         let spec = &self.pipeline.stages[stage];
         let (key, decision) = match &settled[stage] {
             Some(Ok(Keyed { key, verdict: Verdict::Cached(_), .. })) => (Some(*key), Decision::Cached),
-            Some(Ok(Keyed { key, verdict: Verdict::Run { reason, .. }, .. })) => (Some(*key), Decision::Run(reason.clone())),
+            Some(Ok(Keyed { key, verdict: Verdict::Run(reason), .. })) => (Some(*key), Decision::Run(reason.clone())),
             Some(Err(error)) => return Err(EngineError::Input { stage: spec.name.clone(), error: error.clone() }),
             None => (None, Decision::Maybe { after: self.unknown_before(stage, settled) }),
         };

@@ -74,23 +74,14 @@ pub(crate) fn run(worker: Option<&WorkerCommand>, cx: &StageCx<'_>) -> Result<()
     let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
     let mut child =
         group.spawn(&mut command).map_err(|error| StageError::environment(format!("cannot start {}: {error}", worker.path.display())))?;
-    let (out, err, input) = (child.stdout.take(), child.stderr.take(), child.stdin.take());
     let (last, tail) = (Mutex::new(None), Tail::default());
-    let input = Mutex::new(send(input, cx.request)?);
-    let status = std::thread::scope(|scope| {
-        scope.spawn(|| out.map(|stream| child::each_line(stream, |line| hear(line, cx.reporter, &tail, &last))));
-        scope.spawn(|| {
-            err.map(|stream| {
-                child::each_line(stream, |line| {
-                    tail.push(line);
-                    cx.reporter.log(line);
-                });
-            })
-        });
-        let status = child::wait(&mut child, &group, cx.cancel, || ask(&input));
-        drop(group);
-        status
-    });
+    let input = Mutex::new(send(child.stdin.take(), cx.request)?);
+    let out = |line: &str| hear(line, cx.reporter, &tail, &last);
+    let err = |line: &str| {
+        tail.push(line);
+        cx.reporter.log(line);
+    };
+    let status = child::attend(child, group, cx.cancel, |_| ask(&input), (out, err));
     let status = status.map_err(|error| StageError::environment(format!("cannot wait for the worker: {error}")))?;
     cx.checkpoint()?;
     let last = last.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -54,6 +54,16 @@ fn other_braces_stay() {
 }
 
 #[test]
+fn a_placeholder_may_stand_in_other_braces() {
+    let project = one(
+        "[\"sh\", \"-c\", \"echo '{in.{in.x} {{in.x}} {out.{a: {in.x}}' > {out.y}\"]",
+        "inputs = { x = \"in.txt\" }\noutputs = [\"y\"]",
+    );
+    project.write("in.txt", "");
+    assert_eq!(output(&project, "y"), "{in.in.txt {in.txt} {out.{a: in.txt}\n");
+}
+
+#[test]
 fn a_name_that_stands_for_nothing_is_found_at_once() {
     let told = |run: &str, rest: &str| {
         let text = format!("[stages.a]\nkind = \"command\"\nrun = {run}\n{rest}\n");
@@ -95,6 +105,19 @@ fn a_failure_names_the_code_or_the_signal_and_the_last_lines() {
 }
 
 #[test]
+fn a_failure_shows_only_the_beginning_of_long_lines() {
+    let project = one(
+        "[\"sh\", \"-c\", \"for n in 1 2 3; do head -c 100000 /dev/zero | tr '\\\\0' x; echo; done; echo ends; exit 1\"]",
+        "outputs = [\"y\"]",
+    );
+    let message = failure(&project).message;
+    let line = format!("  | {}…", "x".repeat(500));
+    assert_eq!(message.lines().skip(1).collect::<Vec<_>>(), [&line, &line, &line, "  | ends"]);
+    let text = std::fs::read_to_string(log(&project.path(".qapipe"), "a", None).unwrap()).unwrap();
+    assert_eq!(text.matches('x').count(), 300_000, "the log keeps all");
+}
+
+#[test]
 fn an_output_that_is_a_link_is_refused() {
     let linked = failure(&one("[\"ln\", \"-s\", \"/etc/hostname\", \"{out.y}\"]", "outputs = [\"y\"]"));
     assert!(linked.message.contains("symbolic link"), "{linked}");
@@ -117,6 +140,29 @@ fn what_it_leaves_running_ends_with_it() {
     assert_eq!(project.run().ran(), ["a"]);
     assert!(started.elapsed().as_secs() < 20, "the run waited for the background process");
     assert!(!project::is_alive(&project.read("child")));
+}
+
+/// A process in a session of its own is in no group that could be killed, and it holds the program's output open.
+#[test]
+fn what_escapes_from_its_group_does_not_hold_the_run() {
+    let project =
+        one("[\"sh\", \"-c\", \"setsid sleep 25 & echo $! > child; sleep 0.3; echo hi; echo hi > {out.y}\"]", "outputs = [\"y\"]");
+    let started = std::time::Instant::now();
+    let run = project.run();
+    assert!(started.elapsed().as_secs() < 12, "the run waited for the process that escaped");
+    project::kill(&project.read("child"));
+    assert_eq!(run.events, ["started a: new stage", "finished a"]);
+    assert_eq!(std::fs::read_to_string(log(&project.path(".qapipe"), "a", None).unwrap()).unwrap(), "hi\n");
+}
+
+#[test]
+fn what_escapes_from_its_group_and_goes_on_talking_does_not_hold_the_run() {
+    let project = one("[\"sh\", \"-c\", \"setsid timeout 25 yes & echo $! > child; sleep 0.1; echo hi > {out.y}\"]", "outputs = [\"y\"]");
+    let started = std::time::Instant::now();
+    let run = project.run();
+    assert!(started.elapsed().as_secs() < 12, "the run waited for the process that escaped");
+    project::kill(&project.read("child"));
+    assert_eq!(run.events, ["started a: new stage", "finished a"]);
 }
 
 #[test]

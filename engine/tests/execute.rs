@@ -8,7 +8,7 @@ mod toy;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use project::Project;
+use project::{Heard, Project};
 use qapipe_engine::{Decision, ErrorClass, Event, Kinds, Observer, Options, StageKind, StageState, events, log, runs};
 use toy::Toy;
 
@@ -70,6 +70,72 @@ fn two_equal_stages_are_computed_once() {
     let (project, toy) = project("[stages.a]\nkind = \"toy\"\n[stages.b]\nkind = \"toy\"\n");
     let run = project.run_with(Options { jobs: 2, ..Options::default() });
     assert_eq!((toy.count(), run.ran().len()), (1, 1), "{:?}", run.events);
+}
+
+/// Two stages with one fingerprint that would meet at its lock, and one after them.
+const EQUAL: &str = "[stages.a]\nkind = \"toy\"\nslow = true\n[stages.b]\nkind = \"toy\"\nslow = true\n\
+                     [stages.c]\nkind = \"toy\"\nof = [\"@b\"]\n";
+
+#[test]
+fn a_stage_takes_the_result_of_an_equal_one_and_waits_for_no_lock() {
+    let (project, toy) = project(EQUAL);
+    let run = project.run_with(Options { jobs: 4, ..Options::default() });
+    assert_eq!(run.events, ["started a: new stage", "finished a", "cached b", "started c: new stage", "finished c"]);
+    let both = vec!["a".into(), "b".into()];
+    let run = project.run_with(Options { jobs: 4, force: both, ..Options::default() });
+    assert_eq!(run.events, ["started a: forced", "finished a, unchanged", "cached b", "cached c"]);
+    assert_eq!(toy.count(), 3);
+}
+
+#[test]
+fn a_stage_has_its_own_turn_when_an_equal_one_fails() {
+    let (project, toy) = project(&EQUAL.replace("slow = true", "fails = \"failed\""));
+    let run = project.run_with(Options { jobs: 4, ..keep_going() });
+    assert_eq!((run.ran(), toy.count()), (vec!["a", "b"], 2));
+    assert!(run.has("blocked c by b") && !run.has("waiting b"), "{:?}", run.events);
+    let run = project.run_with(Options { jobs: 4, ..Options::default() });
+    assert_eq!(run.events[2..], ["blocked b by ", "blocked c by b"]);
+}
+
+#[test]
+fn an_edit_while_an_equal_stage_runs_is_used() {
+    let stages = ["a", "b"].map(|name| format!("[stages.{name}]\nkind = \"toy\"\nslow = true\nof = [\"{name}.txt\"]\n"));
+    let (project, toy) = project(&stages.concat());
+    ["a.txt", "b.txt", "later.txt"].iter().for_each(|name| project.write(name, "equal"));
+    project.edit("b.txt", "later.txt");
+    let editor = Editor(&project, AtomicBool::new(false));
+    let outcome = project.engine(Options { jobs: 4, ..Options::default() }).run(&editor, &AtomicBool::new(false)).unwrap();
+    let text = |stage: usize| {
+        let artifact = &outcome.stages[stage].record.as_ref().unwrap().outputs["y"];
+        std::fs::read_to_string(project.store().path(artifact)).unwrap()
+    };
+    assert_eq!((text(0), text(1), toy.count()), ("equal".into(), "edited".into(), 2));
+}
+
+/// Mends the result of stage `b` as another process would, once the run has looked at what is there.
+struct Mender(std::path::PathBuf, Heard);
+
+impl Observer for Mender {
+    fn event(&self, event: &Event) {
+        self.1.event(event);
+        if matches!(event, Event::Cached { stage, .. } if stage == "a") {
+            std::fs::write(&self.0, "bone").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_result_that_was_mended_meanwhile_is_used() {
+    let (project, toy) = project(CHAIN);
+    let run = project.run();
+    let object = project.store().path(&run.outcome.stages[1].record.as_ref().unwrap().outputs["y"]);
+    assert_eq!(std::fs::read_to_string(&object).unwrap(), "bone");
+    std::fs::remove_file(&object).unwrap();
+    let mender = Mender(object, Heard::default());
+    project.engine(Options::default()).run(&mender, &AtomicBool::new(false)).unwrap();
+    let mut events = mender.1.0.into_inner().unwrap();
+    events.sort_unstable();
+    assert_eq!((events, toy.count()), (["a", "b", "c", "d"].map(|stage| format!("cached {stage}")).to_vec(), 4));
 }
 
 #[test]

@@ -141,6 +141,26 @@ fn force_runs_again_and_equal_output_stops_there() {
 }
 
 #[test]
+fn a_forced_stage_that_gives_something_else_has_changed() {
+    let pipeline = "[stages.a]\nkind = \"command\"\nrun = [\"sh\", \"-c\", \"echo x >> runs; cp runs {out.y}\"]\noutputs = [\"y\"]\n";
+    let project = Project::new(Kinds::new(KINDS), pipeline);
+    project.run();
+    let run = project.run_with(Options { force: vec!["a".into()], ..Options::default() });
+    assert_eq!(run.events, ["started a: forced", "finished a"]);
+}
+
+#[test]
+fn a_forced_stage_is_a_target() {
+    let project = project();
+    project.run();
+    let options = || Options { targets: vec!["prepare".into()], force: vec!["train".into()], ..Options::default() };
+    let plan = project.engine(options()).plan().unwrap();
+    let planned: Vec<(&str, &Decision)> = plan.stages.iter().map(|planned| (planned.stage.as_str(), &planned.decision)).collect();
+    assert_eq!(planned, [("prepare", &Decision::Cached), ("train", &Decision::Run(Reason::Forced))]);
+    assert_eq!(project.run_with(options()).events, ["cached prepare", "started train: forced", "finished train, unchanged"]);
+}
+
+#[test]
 fn a_touched_file_reruns_nothing() {
     let project = project();
     project.run();

@@ -110,6 +110,15 @@ fn what_a_worker_prints_is_in_the_log() {
 }
 
 #[test]
+fn what_escapes_from_a_worker_does_not_hold_the_run() {
+    let started = std::time::Instant::now();
+    let (project, run) = run("setsid sleep 25 & echo $! > child; sleep 0.3; echo 5 > \"$y\"; echo '{\"say\":\"done\"}'");
+    assert!(started.elapsed().as_secs() < 12, "the run waited for the process that escaped");
+    project::kill(&project.read("child"));
+    assert_eq!(run.outcome.stages[0].state, StageState::Ran, "{:?}", run.events);
+}
+
+#[test]
 fn an_interrupt_is_a_line_to_the_worker() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let project = project("touch started; read -r line; [ \"$line\" = cancel ] && touch cancelled; exit 1");

@@ -120,3 +120,10 @@ pub fn wait_until(holds: impl Fn() -> bool, otherwise: &str) {
 pub fn is_alive(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z"))
 }
+
+/// Ends a process that escaped from its group on purpose.
+pub fn kill(pid: &str) {
+    if let Some(pid) = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}

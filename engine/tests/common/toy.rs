@@ -16,6 +16,7 @@ const PARAMS: &[Param] = &[
     Param::optional("of", Ty::List(&Ty::RefOrPath(ANYTHING)), "What it reads, written after the text."),
     Param::with("constant", Ty::Bool, Default::Bool(false), "Whether it writes nothing but `constant`."),
     Param::optional("figure", Ty::Choice(&["nan", "one"]), "A figure that it measures."),
+    Param::with("slow", Ty::Bool, Default::Bool(false), "Whether it takes a while."),
     Param::optional("fails", Ty::Choice(&["failed", "full-disk", "panics", "bug"]), "How it fails."),
     Param::hint("batch", Ty::Int { min: 1, max: 64 }, Default::Int(1), "Nothing."),
 ];
@@ -67,6 +68,9 @@ impl StageKind for Toy {
                 return std::fs::write(full, "x").map_err(|error| StageError::io(full, &error));
             }
             _ => {}
+        }
+        if values.get("slow") == Some(&true.into()) {
+            std::thread::sleep(std::time::Duration::from_millis(300));
         }
         if let Some(figure) = values.text("figure") {
             cx.reporter.measure("figure", if figure == "nan" { f64::NAN } else { 1.0 });
