@@ -75,12 +75,12 @@ impl Attempt<'_> {
         let (begun, started) = (jiff::Timestamp::now(), Instant::now());
         let scratch = self.engine.store.scratch().map_err(|error| cache_error(&error))?;
         let request = self.request(&scratch)?;
-        let figures = self.run_stage(&request)?;
+        let told = self.run_stage(&request)?;
         self.check_outputs(&request)?;
         self.check_inputs()?;
         let outputs = self.publish(&request)?;
         let seconds = started.elapsed().as_secs_f64();
-        let record = self.record(outputs, figures, begun, seconds);
+        let record = self.record(outputs, told, begun, seconds);
         // Looked up first: a forced stage's previous record has the same fingerprint, and the new one replaces it.
         let unchanged = self.engine.last_record(&self.spec.name).is_some_and(|last| last.outputs == record.outputs);
         self.engine.store.put_record(&record).map_err(|error| cache_error(&error))?;
@@ -180,19 +180,19 @@ impl Attempt<'_> {
             .collect()
     }
 
-    fn run_stage(&self, request: &Request) -> Result<BTreeMap<String, f64>, StageError> {
+    fn run_stage(&self, request: &Request) -> Result<Told, StageError> {
         let request = Request {
             scratch: absolute(&request.scratch),
             outputs: request.outputs.iter().map(|(name, path)| (name.clone(), absolute(path))).collect(),
             ..request.clone()
         };
-        let reporter = StageReporter { stage: &self.spec.name, observer: self.observer, figures: Mutex::default() };
+        let reporter = StageReporter { stage: &self.spec.name, observer: self.observer, told: Mutex::default() };
         let cx = StageCx { request: &request, reporter: &reporter, cancel: self.cancel };
         match self.spec.kind.place_of(&self.spec.values) {
             Place::Worker => worker::run(self.engine.options.worker.as_ref(), &cx)?,
             Place::Here => self.spec.kind.run(&cx)?,
         }
-        Ok(reporter.figures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Ok(reporter.told.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     fn check_outputs(&self, request: &Request) -> Result<(), StageError> {
@@ -221,8 +221,10 @@ impl Attempt<'_> {
         request.outputs.iter().map(publish).collect::<Result<_, _>>().map_err(|error| cache_error(&error))
     }
 
-    fn record(&self, outputs: BTreeMap<String, Artifact>, mut cost: BTreeMap<String, f64>, begun: jiff::Timestamp, seconds: f64) -> Record {
+    fn record(&self, outputs: BTreeMap<String, Artifact>, told: Told, begun: jiff::Timestamp, seconds: f64) -> Record {
+        let (mut cost, mut provenance) = (told.figures, provenance(device(self.engine, self.spec), begun));
         cost.insert("wall_seconds".into(), seconds);
+        provenance.extend(told.facts);
         Record {
             format: RECORD_FORMAT,
             fingerprint: self.keyed.key,
@@ -233,7 +235,7 @@ impl Attempt<'_> {
             outputs,
             facets: self.keyed.facets.clone(),
             cost,
-            provenance: provenance(device(self.engine, self.spec), begun),
+            provenance,
         }
     }
 }
@@ -265,7 +267,14 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 struct StageReporter<'a> {
     stage: &'a str,
     observer: &'a dyn Observer,
-    figures: Mutex<BTreeMap<String, f64>>,
+    told: Mutex<Told>,
+}
+
+/// What a stage tells about its execution.
+#[derive(Default)]
+struct Told {
+    figures: BTreeMap<String, f64>,
+    facts: BTreeMap<String, String>,
 }
 
 impl Reporter for StageReporter<'_> {
@@ -282,6 +291,10 @@ impl Reporter for StageReporter<'_> {
         if !value.is_finite() {
             return;
         }
-        self.figures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.to_owned(), value);
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).figures.insert(name.to_owned(), value);
+    }
+
+    fn fact(&self, name: &str, value: &str) {
+        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).facts.insert(name.to_owned(), value.to_owned());
     }
 }

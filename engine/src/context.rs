@@ -60,6 +60,8 @@ pub trait Reporter: Sync {
     fn log(&self, line: &str);
     /// A figure about this execution, kept in the action record's cost (`peak_memory_bytes`, `train_seconds`).
     fn measure(&self, name: &str, value: f64);
+    /// Where this execution runs and with what, kept in the action record's provenance (`device`, `libtorch`).
+    fn fact(&self, _name: &str, _value: &str) {}
 }
 
 /// A running stage's view of the world.

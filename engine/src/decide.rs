@@ -120,15 +120,19 @@ impl<'a> Decider<'a> {
         Ok(Keyed { key, facets, inputs, verdict })
     }
 
-    /// The device and the platform are part of the key only where results must repeat bit for bit; on the CPU that takes the same number
-    /// of threads.
+    /// The device, the platform and the hints are part of the key only where results must repeat bit for bit; on the CPU that takes the
+    /// same number of threads, and everywhere the same micro-batches.
     fn keyed_device(&self, spec: &StageSpec) -> Option<String> {
         if !self.engine.pipeline.strict || spec.kind.place_of(&spec.values) == Place::Here {
             return None;
         }
         let on_gpu = gpu(self.engine, spec).is_some();
         let device = if on_gpu { "cuda".to_owned() } else { format!("cpu, threads {}", threads(self.engine, spec)) };
-        Some(self.engine.options.platform.as_ref().map_or(device.clone(), |platform| format!("{device}, {platform}")))
+        let platform = self.engine.options.platform.as_ref().map(|platform| format!(", {platform}")).unwrap_or_default();
+        let hints = spec.values.get("hints").and_then(serde_json::Value::as_object).into_iter().flatten();
+        let hints =
+            hints.filter(|(name, _)| !matches!(name.as_str(), "device" | "threads")).map(|(name, value)| format!(", {name} {value}"));
+        Some(format!("{device}{platform}{}", hints.collect::<String>()))
     }
 
     fn digest<'r>(

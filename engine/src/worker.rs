@@ -42,6 +42,13 @@ pub enum Say {
         /// Its value.
         value: f64,
     },
+    /// Where the stage runs and with what; see [`Reporter::fact`].
+    Fact {
+        /// What it is about.
+        name: String,
+        /// What holds.
+        value: String,
+    },
     /// The stage wrote all of its outputs. Always last.
     Done,
     /// The stage failed. Always last.
@@ -71,6 +78,10 @@ pub(crate) fn run(worker: Option<&WorkerCommand>, cx: &StageCx<'_>) -> Result<()
     })?;
     let mut command = Command::new(&worker.path);
     command.args(&worker.args).stdin(Stdio::piped()).current_dir(&cx.request.folder);
+    if cx.request.strict {
+        // cuBLAS repeats itself only with a workspace of a stated size.
+        command.env("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
+    }
     let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
     let mut child =
         group.spawn(&mut command).map_err(|error| StageError::environment(format!("cannot start {}: {error}", worker.path.display())))?;
@@ -108,6 +119,7 @@ fn hear(line: &str, reporter: &dyn Reporter, tail: &Tail, last: &Mutex<Option<Sa
         Ok(Say::Progress { done, total, unit, note }) => reporter.progress(done, total, &unit, &note),
         Ok(Say::Log { line }) => reporter.log(&line),
         Ok(Say::Measure { name, value }) => reporter.measure(&name, value),
+        Ok(Say::Fact { name, value }) => reporter.fact(&name, &value),
         Ok(end) => *last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(end),
         Err(_) => {
             tail.push(line);

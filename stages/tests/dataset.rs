@@ -238,6 +238,14 @@ fn the_sample_is_always_the_same_and_a_third_unanswerable() {
 }
 
 #[test]
+fn one_file_is_not_taken_for_both_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("all.json"), "{\"version\": \"v2.0\", \"data\": []}").unwrap();
+    let error = dataset(json!({ "source": "all.json" }), &[("source", &folder.path().join("all.json"))], &folder.path().join("out"));
+    assert!(error.is_err_and(|error| error.message.contains("cannot be all parts") && error.help.is_some()));
+}
+
+#[test]
 fn values_that_make_no_data_set_are_refused_before_running() {
     let check = |values: Value| Dataset.check(&Values(values.as_object().unwrap().clone()));
     assert_eq!(check(json!({})).unwrap_err().message, "no data is given");

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{dataset, run, shared};
-use qapipe_stages::metric::{Abstention, Scored, best_threshold, normalize, score, summary};
+use qapipe_stages::metric::{Abstention, Scored, always_abstain, best_threshold, normalize, score, summary, tuned_threshold};
 use qapipe_stages::python;
 use qapipe_stages::tables::{MetricsRow, PredictionRow, read_table};
 use serde_json::{Value, json};
@@ -112,4 +112,20 @@ fn summaries_of_one_sort_of_question_lack_the_other() {
     let found = summary(&[Scored { exact: 1.0, f1: 1.0, has_answer: true, abstaining: 0.0 }]);
     assert_eq!(found.all.exact, 100.0);
     assert!(found.no_answer.is_none());
+}
+
+#[test]
+fn a_tuned_threshold_may_lie_below_every_score_and_never_between_equal_ones() {
+    let at = |score: f64, na_score: f64, has_answer: bool| Abstention { score, na_score, has_answer, empty: false };
+    assert!(tuned_threshold(&[at(0.0, -3.0, true), at(0.0, -2.0, false)]) < -3.0);
+    assert_eq!(tuned_threshold(&[at(1.0, -3.0, true), at(0.0, -2.0, false)]), -3.0);
+    // Right and wrong at the same score: both are answered or none is.
+    assert!(tuned_threshold(&[at(1.0, 0.5, true), at(0.0, 0.5, false)]) < 0.5);
+    assert_eq!(tuned_threshold(&[]), 0.0);
+}
+
+#[test]
+fn abstaining_is_right_where_every_gold_answer_is_nothing() {
+    let scores = [score("x", ["the"].into_iter()), score("", [].into_iter()), score("y", ["cat"].into_iter())];
+    assert!((always_abstain(&scores) - 200.0 / 3.0).abs() < 1e-9);
 }

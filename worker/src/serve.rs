@@ -146,6 +146,10 @@ impl<W: Write + Send> Reporter for Speaker<W> {
     fn measure(&self, name: &str, value: f64) {
         self.say(&Say::Measure { name: name.to_owned(), value });
     }
+
+    fn fact(&self, name: &str, value: &str) {
+        self.say(&Say::Fact { name: name.to_owned(), value: value.to_owned() });
+    }
 }
 
 #[cfg(test)]

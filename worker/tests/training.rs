@@ -178,6 +178,51 @@ fn windows_of_another_tokenizer_or_too_long_are_refused() {
 }
 
 #[test]
+fn windows_of_a_tokenizer_of_the_same_size_are_refused_too() {
+    let mut lab = Lab::new();
+    lab.run(&tiny("", SMALL)).unwrap();
+    let path = lab.path("base.model").join("tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"lowercase\": true") || text.contains("\"lowercase\":true"));
+    std::fs::write(&path, text.replace("\"lowercase\": true", "\"lowercase\": false").replace("\"lowercase\":true", "\"lowercase\":false"))
+        .unwrap();
+    let error = lab.run(&(tiny("", SMALL) + &fine_tune("cased", "epochs = 1", ""))).unwrap_err();
+    assert!(error.message.contains("by another tokenizer"), "{}", error.message);
+}
+
+#[test]
+fn a_model_without_a_head_is_not_scored() {
+    let mut lab = Lab::new();
+    lab.run(&tiny("", SMALL)).unwrap();
+    let path = lab.path("base.model").join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let mut renamed = bytes;
+    let mut from = 0;
+    while let Some(found) = renamed[from..].windows(10).position(|part| part == b"qa_outputs") {
+        renamed[from + found..from + found + 10].copy_from_slice(b"no_outputs");
+        from += found + 10;
+    }
+    std::fs::write(&path, renamed).unwrap();
+    let error = lab.run(&(tiny("", SMALL) + &evaluate("scores", "base", ""))).unwrap_err();
+    assert!(error.message.contains("cannot answer yet") && error.message.contains("qa_outputs"), "{}", error.message);
+}
+
+#[test]
+fn where_every_question_has_an_answer_one_is_given() {
+    let mut lab = Lab::new();
+    lab.run(&tiny("", SMALL)).unwrap();
+    let info = lab.path("features.features").join("info.json");
+    let text = std::fs::read_to_string(&info).unwrap();
+    assert!(text.contains("\"2.0\""), "{text}");
+    std::fs::write(&info, text.replace("\"2.0\"", "\"1.1\"")).unwrap();
+    lab.run(&(tiny("", SMALL) + &evaluate("scores", "base", "latency = 0"))).unwrap();
+    let predictions: Vec<PredictionRow> = read_table(lab.path("scores.predictions")).unwrap();
+    assert!(predictions.iter().all(|row| !row.prediction.is_empty()));
+    let metrics: Vec<MetricsRow> = read_table(lab.path("scores.metrics")).unwrap();
+    assert_eq!((metrics[0].threshold, metrics[0].threshold_from.as_deref()), (None, None));
+}
+
+#[test]
 fn a_tuned_threshold_must_have_been_tuned() {
     let mut lab = Lab::new();
     let error = lab.run(&(tiny("", SMALL) + &evaluate("scores", "base", "threshold = \"tuned\""))).unwrap_err();

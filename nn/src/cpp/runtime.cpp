@@ -35,7 +35,8 @@ QAPIPE_API char* qapipe_synchronize(int32_t device) {
 }
 
 QAPIPE_API char* qapipe_deterministic(bool on) {
-  return qapipe::guarded([&] { at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/true); });
+  // Not merely to warn: attention's backward pass takes its deterministic way only then.
+  return qapipe::guarded([&] { at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/false); });
 }
 
 // Bytes handed out by the caching allocator now, at the peak, held from the device at the peak, and the device's total.
