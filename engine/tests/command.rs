@@ -68,6 +68,18 @@ fn a_name_that_stands_for_nothing_is_found_at_once() {
 }
 
 #[test]
+fn a_broken_variable_is_told_once() {
+    let told = |vars: &str, run: &str| {
+        let text = format!("[vars]\n{vars}\n[stages.a]\nkind = \"command\"\nrun = {run}\noutputs = [\"y\"]\n");
+        Pipeline::parse(&text, "p.toml".as_ref(), &Kinds::new(KINDS), &[]).unwrap_err().to_string()
+    };
+    for run in ["[\"${vars.x}\"]", "\"${vars.x}\""] {
+        assert_eq!(told("x = 1e999", run), "p.toml:2:5: the number is too large");
+        assert_eq!(told("x = \"${vars.z}\"", run), "p.toml:2:5: unknown variable `z` (did you mean `x`?)");
+    }
+}
+
+#[test]
 fn it_writes_several_outputs_files_and_folders() {
     let project = one(
         "[\"sh\", \"-c\", \"mkdir -p {out.d}/in; echo 1 > {out.d}/in/f; echo 2 > {out.f}\"]",
