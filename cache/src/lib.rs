@@ -14,6 +14,7 @@ mod lock;
 mod materialise;
 mod publish;
 mod record;
+mod rename;
 mod scratch;
 mod stat_cache;
 mod store;

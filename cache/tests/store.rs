@@ -181,6 +181,17 @@ fn a_copy_in_the_users_folder_never_touches_the_store() {
 }
 
 #[test]
+fn what_is_not_in_the_listing_is_not_copied() {
+    let (folder, store) = store();
+    let artifact = publish(&store, &[("a/b.py", "1"), ("c", "2")]);
+    write(&store.path(&artifact).join("a/__pycache__/b.pyc"), "stray");
+    let copy = folder.path().join("copy");
+    store.materialise(&artifact, &copy).unwrap();
+    assert_eq!((fs::read_to_string(copy.join("a/b.py")).unwrap(), copy.join("a/__pycache__").exists()), ("1".into(), false));
+    assert_eq!(qapipe_cache::Tree::of_folder(&copy).unwrap().digest(), artifact.digest);
+}
+
+#[test]
 fn damage_is_found_set_aside_and_healed() {
     let (_folder, store) = store();
     let artifact = publish(&store, &[("w", "weights"), ("c", "config")]);
