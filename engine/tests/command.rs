@@ -48,6 +48,26 @@ fn it_runs_in_the_folder_with_nothing_to_read_and_the_given_environment() {
 }
 
 #[test]
+fn python_leaves_the_folders_that_it_imports_from_alone() {
+    if std::process::Command::new("python3").arg("-V").output().is_err() {
+        return eprintln!("skipped: no python3");
+    }
+    let run = "[\"python3\", \"-c\", \"import sys; sys.path[0] = sys.argv[1]; import m; open(sys.argv[2], 'w').write(m.X)\", \"{in.code}\", \"{out.y}\"]";
+    let rest = "inputs = { code = \"code\" }\noutputs = [\"y\"]";
+    let project = one(run, rest);
+    project.write("code/m.py", "X = 'x'\n");
+    assert_eq!(output(&project, "y"), "x");
+    assert!(!project.path("code/__pycache__").exists());
+    // Who sets it gets it.
+    let project = one(run, &format!("{rest}\nenv = {{ PYTHONDONTWRITEBYTECODE = \"\" }}"));
+    project.write("code/m.py", "X = 'x'\n");
+    assert!(failure(&project).message.starts_with("code changed while the stage was running"));
+    let project = one(run, &format!("{rest}\nenv = {{ PYTHONPYCACHEPREFIX = \"{}\" }}", project.path("elsewhere").display()));
+    project.write("code/m.py", "X = 'x'\n");
+    assert_eq!(output(&project, "y"), "x");
+}
+
+#[test]
 fn other_braces_stay() {
     let project = one("[\"sh\", \"-c\", 'echo \"{a: 1} {} {in} {\" > {out.y}']", "outputs = [\"y\"]");
     assert_eq!(output(&project, "y"), "{a: 1} {} {in} {\n");
