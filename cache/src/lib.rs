@@ -12,6 +12,7 @@ mod inventory;
 mod layout;
 mod lock;
 mod materialise;
+mod placed;
 mod publish;
 mod record;
 mod rename;
