@@ -48,6 +48,12 @@ pub enum CacheError {
         /// The store's folder.
         store: PathBuf,
     },
+    /// A folder of the user's whose digest is wanted has a store in it.
+    #[error("{} is the store, which changes with every run: a folder that holds it cannot be an input", store.display())]
+    HoldsStore {
+        /// The store's folder.
+        store: PathBuf,
+    },
     /// A stored object is not what it was.
     #[error(transparent)]
     Damage(#[from] Damage),
@@ -82,7 +88,7 @@ impl CacheError {
                     | io::ErrorKind::ReadOnlyFilesystem
             ),
             Self::Layout { .. } => true,
-            Self::NotPlain { .. } | Self::Occupied { .. } | Self::InStore { .. } | Self::Damage(_) => false,
+            Self::NotPlain { .. } | Self::Occupied { .. } | Self::InStore { .. } | Self::HoldsStore { .. } | Self::Damage(_) => false,
         }
     }
 }
