@@ -34,6 +34,26 @@ pub enum CacheError {
         /// What it is.
         what: &'static str,
     },
+    /// Something of the user's is where an artifact is to be put.
+    #[error("{} is there already and was not put there by qapipe", path.display())]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+    },
+    /// An artifact is to be put into the store's own folder, or around it.
+    #[error("{} meets the store {}, which nothing else may write", path.display(), store.display())]
+    InStore {
+        /// Where.
+        path: PathBuf,
+        /// The store's folder.
+        store: PathBuf,
+    },
+    /// A folder of the user's whose digest is wanted has a store in it.
+    #[error("{} is the store, which changes with every run: a folder that holds it cannot be an input", store.display())]
+    HoldsStore {
+        /// The store's folder.
+        store: PathBuf,
+    },
     /// A stored object is not what it was.
     #[error(transparent)]
     Damage(#[from] Damage),
@@ -68,7 +88,7 @@ impl CacheError {
                     | io::ErrorKind::ReadOnlyFilesystem
             ),
             Self::Layout { .. } => true,
-            Self::NotPlain { .. } | Self::Damage(_) => false,
+            Self::NotPlain { .. } | Self::Occupied { .. } | Self::InStore { .. } | Self::HoldsStore { .. } | Self::Damage(_) => false,
         }
     }
 }

@@ -47,6 +47,20 @@ impl Layout {
         self.root.join("scratch")
     }
 
+    /// What has been put at a path of the user's, named by the digest of the path.
+    pub(crate) fn placed(&self, path: &Digest) -> PathBuf {
+        self.placed_notes().join(path.to_string())
+    }
+
+    pub(crate) fn placed_notes(&self) -> PathBuf {
+        self.root.join("placed")
+    }
+
+    /// What was in the place of an output and is nowhere else.
+    pub(crate) fn replaced(&self) -> PathBuf {
+        self.root.join("replaced")
+    }
+
     pub(crate) fn damaged(&self) -> PathBuf {
         self.root.join("damaged")
     }

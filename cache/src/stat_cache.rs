@@ -30,6 +30,8 @@ pub struct StatCache {
     file: PathBuf,
     known: Mutex<Files>,
     changed: AtomicBool,
+    /// A store's folder, as (device, inode).
+    store: Option<(u64, u64)>,
 }
 
 /// By the bytes of the path, which need not be UTF-8.
@@ -55,7 +57,14 @@ impl StatCache {
     #[must_use]
     pub fn open(file: &Path) -> Self {
         let known = std::fs::read(file).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default();
-        Self { file: file.to_path_buf(), known: Mutex::new(known), changed: AtomicBool::new(false) }
+        Self { file: file.to_path_buf(), known: Mutex::new(known), changed: AtomicBool::new(false), store: None }
+    }
+
+    /// The same, but that a folder in which a store lies has no digest: it would have another each time.
+    #[must_use]
+    pub fn apart_from(self, store: &Path) -> Self {
+        let store = std::fs::metadata(store).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        Self { store, ..self }
     }
 
     /// What a file or folder of the user's is. Symbolic links are followed.
@@ -65,7 +74,9 @@ impl StatCache {
     pub fn digest(&self, path: &Path) -> Result<Artifact, CacheError> {
         let metadata = std::fs::metadata(path).map_err(CacheError::io(path))?;
         if metadata.is_dir() {
-            return Ok(Tree::of_folder_with(path, Links::Follow, &|file, metadata| self.file(file, metadata))?.artifact());
+            return Ok(
+                Tree::of_folder_with(path, Links::Follow { store: self.store }, &|file, metadata| self.file(file, metadata))?.artifact()
+            );
         }
         if !metadata.is_file() {
             return Err(CacheError::NotPlain { path: path.to_path_buf(), what: "special file" });
@@ -82,7 +93,7 @@ impl StatCache {
         if names.is_empty() || !path.is_dir() {
             return Ok(self.digest(path)?.digest);
         }
-        Ok(Tree::of_folder_with(path, Links::Follow, &|file, metadata| self.file(file, metadata))?.part(names))
+        Ok(Tree::of_folder_with(path, Links::Follow { store: self.store }, &|file, metadata| self.file(file, metadata))?.part(names))
     }
 
     fn file(&self, path: &Path, metadata: &Metadata) -> std::io::Result<Digest> {

@@ -165,9 +165,9 @@ impl Store {
     /// Puts a writable copy of an artifact at a path, at once or not at all.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system refuses, or the artifact is damaged.
     pub fn materialise(&self, artifact: &Artifact, to: &Path) -> Result<(), CacheError> {
-        materialise::materialise(&self.path(artifact), to)
+        materialise::materialise(self, artifact, to)
     }
 
     /// Waits for the lock on a fingerprint.

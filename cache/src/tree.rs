@@ -51,6 +51,7 @@ impl Tree {
     pub(crate) fn of_folder_with(folder: &Path, links: Links, hash: &HashFile<'_>) -> Result<Self, CacheError> {
         let mut files = Vec::new();
         let metadata = fs::metadata(folder).map_err(CacheError::io(folder))?;
+        links.allow(folder, &metadata)?;
         walk(folder, "", &mut vec![(metadata.dev(), metadata.ino())], links, &mut files)?;
         let entries = files
             .into_par_iter()
@@ -103,10 +104,23 @@ pub(crate) type HashFile<'a> = dyn Fn(&Path, &Metadata) -> std::io::Result<Diges
 /// What a symbolic link inside a folder means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
-    /// The file that it points to: in folders of the user's, such as the hub's own cache.
-    Follow,
+    /// The file that it points to: in folders of the user's, such as the hub's own cache. A store's folder, given as (device, inode), is
+    /// refused there, since it changes all the time.
+    Follow { store: Option<(u64, u64)> },
     /// An error: in what a stage hands over, where the target would not be kept.
     Refuse,
+}
+
+impl Links {
+    /// Refuses to walk a store.
+    fn allow(self, folder: &Path, metadata: &Metadata) -> Result<(), CacheError> {
+        match self {
+            Self::Follow { store } if store == Some((metadata.dev(), metadata.ino())) => {
+                Err(CacheError::HoldsStore { store: folder.to_path_buf() })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Files under a folder, with their paths in it. `above` are the folders that this one lies in, as (device, inode).
@@ -121,13 +135,14 @@ fn walk(
         let entry = entry.map_err(CacheError::io(folder))?;
         let path = entry.path();
         let metadata = match links {
-            Links::Follow => fs::metadata(&path),
+            Links::Follow { .. } => fs::metadata(&path),
             Links::Refuse => entry.metadata(),
         }
         .map_err(CacheError::io(&path))?;
         let Ok(name) = entry.file_name().into_string() else { return Err(CacheError::NotPlain { path, what: "name that is not UTF-8" }) };
         let inner = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         if metadata.is_dir() {
+            links.allow(&path, &metadata)?;
             let here = (metadata.dev(), metadata.ino());
             if above.contains(&here) {
                 return Err(CacheError::NotPlain { path, what: "link to a folder that it lies in" });

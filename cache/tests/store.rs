@@ -197,6 +197,100 @@ fn a_copy_in_the_users_folder_never_touches_the_store() {
 }
 
 #[test]
+fn what_is_not_in_the_listing_is_not_copied() {
+    let (folder, store) = store();
+    let artifact = publish(&store, &[("a/b.py", "1"), ("c", "2")]);
+    write(&store.path(&artifact).join("a/__pycache__/b.pyc"), "stray");
+    let copy = folder.path().join("copy");
+    store.materialise(&artifact, &copy).unwrap();
+    assert_eq!((fs::read_to_string(copy.join("a/b.py")).unwrap(), copy.join("a/__pycache__").exists()), ("1".into(), false));
+    assert_eq!(qapipe_cache::Tree::of_folder(&copy).unwrap().digest(), artifact.digest);
+}
+
+fn replaced(store: &Store) -> Vec<String> {
+    let kept = fs::read_dir(store.root().join("replaced")).into_iter().flatten().map(|entry| entry.unwrap().path());
+    kept.map(|path| fs::read_to_string(path).unwrap_or_else(|_| "a folder".into())).collect()
+}
+
+#[test]
+fn only_what_the_store_put_there_is_replaced() {
+    let (folder, store) = store();
+    let (one, two) = (publish_file(&store, "1"), publish_file(&store, "2"));
+    let to = folder.path().join("deep/out");
+    write(&to, "mine");
+    let told = store.place(&one, &to, || Some(two.clone())).unwrap_err();
+    assert!(matches!(told, CacheError::Occupied { .. }) && !told.is_environment());
+    assert!(told.to_string().ends_with("deep/out is there already and was not put there by qapipe"), "{told}");
+    assert_eq!(fs::read_to_string(&to).unwrap(), "mine");
+    fs::remove_file(&to).unwrap();
+    assert_eq!(store.place(&one, &to, || None).unwrap(), None);
+    // What is stored anyway is not kept twice.
+    assert_eq!(store.place(&two, &to, || None).unwrap(), None);
+    assert!(replaced(&store).is_empty());
+    write(&to, "edited");
+    let kept = store.place(&one, &to, || None).unwrap().unwrap();
+    assert_eq!((fs::read_to_string(&to).unwrap(), fs::read_to_string(&kept).unwrap()), ("1".into(), "edited".into()));
+    assert!(kept.starts_with(store.root().canonicalize().unwrap()) && kept.to_string_lossy().ends_with("-out"), "{}", kept.display());
+    assert_eq!(fs::read_dir(to.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_known_to_have_been_put_there_is_replaced_too() {
+    let (folder, store) = store();
+    let (old, new) = (publish(&store, &[("a/f", "1")]), publish_file(&store, "2"));
+    let to = folder.path().join("out");
+    write(&to.join("a/f"), "1");
+    assert!(!store.may_place(&to, || None) && !store.may_place(&to, || Some(new.clone())));
+    assert_eq!(store.place(&new, &to, || Some(old)).unwrap(), None);
+    assert_eq!(fs::read_to_string(&to).unwrap(), "2");
+}
+
+#[test]
+fn an_altered_folder_is_kept_whole_and_so_is_a_link() {
+    let (folder, store) = store();
+    let artifact = publish(&store, &[("f", "1")]);
+    let to = folder.path().join("out");
+    store.place(&artifact, &to, || None).unwrap();
+    write(&to.join("notes"), "mine");
+    let kept = store.place(&artifact, &to, || None).unwrap().unwrap();
+    assert_eq!((fs::read_to_string(kept.join("notes")).unwrap(), to.join("notes").exists()), ("mine".into(), false));
+    fs::rename(&to, folder.path().join("moved")).unwrap();
+    symlink("moved", &to).unwrap();
+    let kept = store.place(&artifact, &to, || None).unwrap().unwrap();
+    assert_eq!(fs::read_link(kept).unwrap(), Path::new("moved"));
+    assert!(fs::symlink_metadata(&to).unwrap().is_dir() && folder.path().join("moved/f").exists());
+}
+
+#[test]
+fn across_file_systems_it_is_kept_beside() {
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return eprintln!("skipped: no second file system") };
+    let (_folder, store) = store();
+    let artifact = publish_file(&store, "1");
+    let to = elsewhere.path().join("out");
+    store.place(&artifact, &to, || None).unwrap();
+    for (text, name) in [("mine", "out.replaced-1"), ("mine again", "out.replaced-2")] {
+        write(&to, text);
+        store.place(&artifact, &to, || None).unwrap().unwrap();
+        assert_eq!(fs::read_to_string(elsewhere.path().join(name)).unwrap(), text);
+    }
+    assert_eq!(fs::read_to_string(&to).unwrap(), "1");
+}
+
+#[test]
+fn nothing_is_placed_in_the_store_or_around_it() {
+    let (folder, store) = store();
+    let artifact = publish_file(&store, "1");
+    symlink(store.root().join("objects"), folder.path().join("link")).unwrap();
+    for path in ["store", "store/x", "link/x"] {
+        let told = store.place(&artifact, &folder.path().join(path), || None).unwrap_err();
+        assert!(matches!(told, CacheError::InStore { .. }), "{path}: {told}");
+    }
+    let told = store.place(&artifact, folder.path(), || None).unwrap_err();
+    assert!(matches!(told, CacheError::InStore { .. }), "{told}");
+    assert!(store.verify(&artifact).is_ok());
+}
+
+#[test]
 fn damage_is_found_set_aside_and_healed() {
     let (_folder, store) = store();
     let artifact = publish(&store, &[("w", "weights"), ("c", "config")]);

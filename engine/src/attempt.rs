@@ -15,6 +15,7 @@ use crate::error::{ErrorClass, StageError};
 use crate::event::{Event, Observer};
 use crate::kind::Place;
 use crate::pipeline::{Source, StageSpec};
+use crate::placed::Written;
 use crate::reason::Reason;
 use crate::resources::threads;
 use crate::worker;
@@ -37,8 +38,8 @@ pub(crate) struct Ran {
     pub record: Arc<Record>,
     /// About the execution; none if another process had computed it meanwhile.
     pub fresh: Option<Fresh>,
-    /// Paths in the pipeline's folder that were written.
-    pub placed: Vec<String>,
+    /// Outputs that were put into the pipeline's folder.
+    pub placed: Vec<Written>,
 }
 
 /// What there is to say of an execution.
@@ -61,6 +62,7 @@ impl Attempt<'_> {
         let (record, fresh) = match self.computed_meanwhile()? {
             Some(record) => (record, None),
             None => {
+                self.engine.look_for_room(self.spec)?;
                 let (record, fresh) = self.compute()?;
                 (record, Some(fresh))
             }

@@ -99,7 +99,19 @@ impl StageKind for Command {
         let Some((program, arguments)) = words.split_first() else { return Err(StageError::bug("empty command")) };
         let mut process = Process::new(program);
         process.args(arguments).envs(&given.env).current_dir(&cx.request.folder).stdin(Stdio::null());
+        leave_inputs_alone(&mut process, &given.env);
         execute(process, program, cx)
+    }
+}
+
+/// Python would write `__pycache__` into an input folder that it imports from, and so change the input of the stage that runs. Compiled
+/// modules that are there already it still reads: with `PYTHONPYCACHEPREFIX` it would compile even its own library anew in every stage.
+fn leave_inputs_alone(process: &mut Process, given: &BTreeMap<String, String>) {
+    const WRITES_NONE: &str = "PYTHONDONTWRITEBYTECODE";
+    const WRITES_ELSEWHERE: &str = "PYTHONPYCACHEPREFIX";
+    let elsewhere = std::env::var_os(WRITES_ELSEWHERE).is_some_and(|folder| !folder.is_empty());
+    if !elsewhere && ![WRITES_NONE, WRITES_ELSEWHERE].iter().any(|name| given.contains_key(*name)) {
+        process.env(WRITES_NONE, "1");
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use qapipe_cache::{Digest, Record};
+use qapipe_cache::{CacheError, Digest, Record};
 use rayon::prelude::*;
 
 use crate::engine::Engine;
@@ -189,12 +189,14 @@ pub(crate) fn device<'a>(engine: &'a Engine, spec: &'a StageSpec) -> &'a str {
 }
 
 /// A store's error as a stage's.
-pub(crate) fn cache_error(error: &qapipe_cache::CacheError) -> StageError {
-    let class = if error.is_environment() { ErrorClass::Environment } else { ErrorClass::Failed };
-    let error = StageError::new(class, error.to_string());
-    if class == ErrorClass::Environment {
-        error.help("free space or mend the permissions of the store, or choose another with --store")
-    } else {
-        error
+pub(crate) fn cache_error(cause: &CacheError) -> StageError {
+    let class = if cause.is_environment() { ErrorClass::Environment } else { ErrorClass::Failed };
+    let error = StageError::new(class, cause.to_string());
+    match cause {
+        _ if class == ErrorClass::Environment => {
+            error.help("free space or mend the permissions of the store, or choose another with --store")
+        }
+        CacheError::HoldsStore { .. } => error.help("name what the stage reads in that folder, or put the store elsewhere with --store"),
+        _ => error,
     }
 }

@@ -63,10 +63,10 @@ pub enum EngineError {
     /// A stage that the user named does not exist.
     #[error("{0}")]
     UnknownStage(#[from] UnknownStage),
-    /// An input cannot be read while planning.
+    /// An input cannot be read while planning, or an output of a stage meets the store.
     #[error("{stage}: {error}")]
     Input {
-        /// The stage that reads it.
+        /// The stage whose it is.
         stage: String,
         /// Why not.
         error: crate::error::StageError,
@@ -89,11 +89,12 @@ impl Engine {
     /// Prepares a checked pipeline for planning and running.
     ///
     /// # Errors
-    /// When a target or a forced stage does not exist.
+    /// When a target or a forced stage does not exist, or an output would be put into the store.
     pub fn new(store: Store, pipeline: Pipeline, options: Options) -> Result<Self, EngineError> {
+        crate::apart::check(&pipeline, &store)?;
         let graph = Graph::of(&pipeline);
         let selected = select(&graph, &options)?;
-        let stats = StatCache::open(&store.root().join("stat.cache"));
+        let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
         Ok(Self { store, pipeline, graph, options, selected, stats, last })
     }

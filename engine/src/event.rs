@@ -101,6 +101,15 @@ pub enum Event {
         /// Path relative to the pipeline's folder.
         path: String,
     },
+    /// What was found altered in the place of an output, and is not in the store, was moved away before the output was put there.
+    Kept {
+        /// Stage name.
+        stage: String,
+        /// Path relative to the pipeline's folder.
+        path: String,
+        /// Where it was moved.
+        to: String,
+    },
     /// A stored object was damaged; it was set aside and its stage runs again.
     Damaged {
         /// Stage name.

@@ -18,6 +18,7 @@ use crate::event::{Event, Observer};
 use crate::journal::Journal;
 use crate::outcome::{Outcome, StageOutcome, StageState};
 use crate::pipeline::Source;
+use crate::placed::Written;
 use crate::resources::{Cost, Resources};
 
 impl Engine {
@@ -206,20 +207,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn cached(&mut self, stage: usize, record: Arc<Record>, placed: Result<Vec<String>, StageError>) {
+    fn cached(&mut self, stage: usize, record: Arc<Record>, placed: Result<Vec<Written>, StageError>) {
         let key = record.fingerprint;
         self.observer.event(&Event::Cached { stage: self.name(stage), key: key.to_string() });
         match placed {
-            Ok(restored) => {
-                self.restored(stage, restored);
+            Ok(written) => {
+                let name = self.name(stage);
+                written.iter().for_each(|output| self.observer.event(&output.restored(&name)));
+                self.tell_kept(&name, &written);
                 self.done(stage, record, false);
             }
             Err(error) => self.fail(stage, error, Some(key)),
         }
     }
 
-    fn restored(&self, stage: usize, paths: Vec<String>) {
-        paths.into_iter().for_each(|path| self.observer.event(&Event::Restored { stage: self.name(stage), path }));
+    fn tell_kept(&self, stage: &str, written: &[Written]) {
+        written.iter().filter_map(|output| output.kept(stage)).for_each(|event| self.observer.event(&event));
     }
 
     fn done(&mut self, stage: usize, record: Arc<Record>, ran: bool) {
@@ -307,7 +310,8 @@ impl<'a> Run<'a> {
     fn note(&mut self, stage: usize, result: Result<Ran, StageError>, key: Option<Digest>) {
         match result {
             Ok(Ran { record, fresh: None, placed }) => self.cached(stage, record, Ok(placed)),
-            Ok(Ran { record, fresh: Some(fresh), .. }) => {
+            Ok(Ran { record, fresh: Some(fresh), placed }) => {
+                self.tell_kept(&self.name(stage), &placed);
                 self.observer.event(&Event::Finished {
                     stage: self.name(stage),
                     key: record.fingerprint.to_string(),

@@ -1,5 +1,6 @@
 //! The engine of qapipe: a TOML file becomes a checked pipeline, a graph, a plan, and results that are computed once.
 
+mod apart;
 mod artifact;
 mod attempt;
 mod check;

@@ -49,7 +49,7 @@ impl fmt::Display for Override {
 pub(crate) fn apply(root: &mut Table, overrides: &[Override], kinds: &Kinds, sink: &mut Sink) {
     for (number, change) in (1..).zip(overrides) {
         let path = Span { origin: number, start: 0, end: change.path.len() };
-        let node = value(change, number, sink);
+        let node = value(change, number);
         if let Err(problem) = set(root, &change.path, node, &path, kinds) {
             let at = problem.at.unwrap_or(path);
             sink.push(&at, || problem.what);
@@ -69,14 +69,14 @@ impl From<Problem> for Refused {
     }
 }
 
-/// The value as TOML if it is TOML, else as text.
-fn value(change: &Override, number: u32, sink: &mut Sink) -> Node {
+/// The value as TOML if it is TOML that a pipeline can hold (no date, no number too large), else as text.
+fn value(change: &Override, number: u32) -> Node {
     let start = change.path.len() + 1;
     let trimmed = change.value.trim();
     let offset = start + (change.value.len() - change.value.trim_start().len());
     let span = Span { origin: number, start, end: start + change.value.len() };
     let as_text = || Node::new(Raw::Text(change.value.clone()), span.clone());
-    let mut node = raw::override_value(trimmed, number, offset, sink).unwrap_or_else(as_text);
+    let mut node = raw::override_value(trimmed, number, offset).unwrap_or_else(as_text);
     if node.as_text().is_none() {
         node.text = Some(change.value.clone());
     }

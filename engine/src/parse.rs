@@ -167,7 +167,8 @@ fn drafts(stages: Table, vars: &mut Vars, kinds: &Kinds, sink: &mut Sink) -> Vec
     for mut entry in stages.0 {
         let before = sink.count();
         vars.expand(&mut entry.node, sink);
-        let expanded = sink.count() == before;
+        // A broken variable was told where it stands, so that counting errors does not find it here.
+        let expanded = sink.count() == before && !entry.node.holds_broken();
         let mut draft = check::stage(entry, kinds, &names, sink);
         draft.sound &= expanded;
         drafts.push(draft);

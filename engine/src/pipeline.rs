@@ -103,7 +103,7 @@ pub enum LoadError {
 }
 
 impl Pipeline {
-    /// Reads and checks a pipeline file. Does no IO but for reading it.
+    /// Reads and checks a pipeline file. Does no IO but for reading it, and what [`Pipeline::parse`] does.
     ///
     /// # Errors
     /// Where the file cannot be read, or with everything that is wrong in it and in the overrides.
@@ -113,7 +113,7 @@ impl Pipeline {
         Ok(Self::parse(text, file, kinds, overrides)?)
     }
 
-    /// Checks the text of a pipeline file. Does no IO.
+    /// Checks the text of a pipeline file. Does no IO, but that links are followed where an input is absolute or goes through `..`.
     ///
     /// # Errors
     /// With everything that is wrong in the text and in the overrides, in the order of the file.

@@ -1,7 +1,7 @@
 //! Places: where stages put outputs in the pipeline's folder. Each belongs to one stage, and others reach it by reference.
 
 use std::collections::HashMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use crate::artifact::OutputSpec;
 use crate::check::Draft;
@@ -127,14 +127,21 @@ fn normal(path: &Path) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The normal form of an input, if it lies in the folder.
+/// The normal form of an input, if it lies in the folder. Either may be written through `..` or linked folders.
 fn inside(folder: &Path, path: &Path) -> Option<String> {
     let plain = !path.is_absolute() && path.components().all(|component| !matches!(component, Component::ParentDir));
     if plain {
         return normal(path);
     }
-    let mut whole = std::path::PathBuf::new();
-    for component in folder.join(path).components() {
+    let whole = folder.join(path);
+    let below = |resolve: fn(&Path) -> PathBuf| normal(resolve(&whole).strip_prefix(resolve(folder)).ok()?);
+    below(without_dots).or_else(|| below(real))
+}
+
+/// A path without `.` and `..`, as if there were no links.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut whole = PathBuf::new();
+    for component in path.components() {
         match component {
             Component::ParentDir => {
                 whole.pop();
@@ -143,7 +150,16 @@ fn inside(folder: &Path, path: &Path) -> Option<String> {
             other => whole.push(other),
         }
     }
-    normal(whole.strip_prefix(folder).ok()?)
+    whole
+}
+
+/// A path whose links are followed as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match there {
+        Some((above, real)) => without_dots(&real.join(path.strip_prefix(above).unwrap_or(path))),
+        None => without_dots(path),
+    }
 }
 
 /// Where a text stands in a stage's table.

@@ -1,30 +1,56 @@
-//! Outputs that lie in the pipeline's folder as well: put there, and put back when deleted or altered.
+//! Outputs that lie in the pipeline's folder as well: put there, and put back when deleted or altered. What the user has put there is left alone.
 
-use qapipe_cache::Record;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use qapipe_cache::{Artifact, CacheError, Record};
 use rayon::prelude::*;
 
+use crate::artifact::OutputSpec;
 use crate::decide::{Keyed, Settled, Verdict, cache_error};
 use crate::engine::Engine;
 use crate::error::StageError;
+use crate::event::Event;
 use crate::pipeline::StageSpec;
 
-/// Paths that had to be written, as in the pipeline file.
-type Placed = Result<Vec<String>, StageError>;
+/// An output that had to be written.
+pub(crate) struct Written {
+    /// Where, as in the pipeline file.
+    place: String,
+    /// Where to what was there was moved, if it was worth keeping.
+    kept: Option<PathBuf>,
+}
+
+impl Written {
+    /// That it was put back.
+    pub(crate) fn restored(&self, stage: &str) -> Event {
+        Event::Restored { stage: stage.to_owned(), path: self.place.clone() }
+    }
+
+    /// That something was moved away, if so.
+    pub(crate) fn kept(&self, stage: &str) -> Option<Event> {
+        let kept = self.kept.as_ref()?;
+        let to = std::path::absolute(kept).unwrap_or_else(|_| kept.clone()).display().to_string();
+        Some(Event::Kept { stage: stage.to_owned(), path: self.place.clone(), to })
+    }
+}
+
+type Placed = Result<Vec<Written>, StageError>;
 
 impl Engine {
-    /// Makes the placed outputs of a stage equal its result; gives the paths that were not.
+    /// Makes the placed outputs of a stage equal its result; gives those that were not.
     pub(crate) fn place(&self, spec: &StageSpec, record: &Record) -> Placed {
-        let mut restored = Vec::new();
+        let mut written = Vec::new();
         for output in &spec.outputs {
             let (Some(place), Some(artifact)) = (&output.place, record.outputs.get(&output.name)) else { continue };
             let target = self.pipeline.resolve(place);
             if self.stats.digest(&target).is_ok_and(|there| there.digest == artifact.digest) {
                 continue;
             }
-            self.store.materialise(artifact, &target).map_err(|error| cache_error(&error))?;
-            restored.push(place.display().to_string());
+            let kept = self.store.place(artifact, &plain(&target), || self.earlier(spec, output)).map_err(|error| refused(&error))?;
+            written.push(Written { place: place.display().to_string(), kept });
         }
-        Ok(restored)
+        Ok(written)
     }
 
     /// The same for all stages whose results are there, side by side; none for the others.
@@ -34,5 +60,37 @@ impl Engine {
             _ => None,
         };
         self.pipeline.stages.par_iter().with_min_len(16).zip(settled).map(place).collect()
+    }
+
+    /// Looks before a stage runs whether the user has a folder (or a link, or something special) where an output goes. A plain file may
+    /// turn out to equal the result, and is looked at then.
+    pub(crate) fn look_for_room(&self, spec: &StageSpec) -> Result<(), StageError> {
+        for output in &spec.outputs {
+            let Some(place) = &output.place else { continue };
+            let target = plain(&self.pipeline.resolve(place));
+            let is_in_the_way = fs::symlink_metadata(&target).is_ok_and(|there| !there.is_file());
+            if is_in_the_way && !self.store.may_place(&target, || self.earlier(spec, output)) {
+                return Err(refused(&CacheError::Occupied { path: target }));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the stage gave last, which is in its place even if another store put it there.
+    fn earlier(&self, spec: &StageSpec, output: &OutputSpec) -> Option<Artifact> {
+        self.last_record(&spec.name)?.outputs.remove(&output.name)
+    }
+}
+
+/// Without `.` and doubled or trailing slashes.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+fn refused(error: &CacheError) -> StageError {
+    let told = cache_error(error);
+    match error {
+        CacheError::Occupied { .. } => told.help("move it away, or give the output another path"),
+        _ => told,
     }
 }

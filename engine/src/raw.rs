@@ -56,6 +56,16 @@ impl Node {
         matches!(self.value, Raw::Broken)
     }
 
+    /// Whether it or a part of it is broken.
+    pub(crate) fn holds_broken(&self) -> bool {
+        match &self.value {
+            Raw::Broken => true,
+            Raw::List(items) => items.iter().any(Self::holds_broken),
+            Raw::Table(table) => table.0.iter().any(|entry| entry.node.holds_broken()),
+            _ => false,
+        }
+    }
+
     pub(crate) fn as_text(&self) -> Option<&str> {
         match &self.value {
             Raw::Text(text) => Some(text),
@@ -146,10 +156,12 @@ pub(crate) fn document(text: &str, sink: &mut Sink) -> Option<Table> {
     errors.is_empty().then(|| Reader { origin: 0, offset: 0, sink }.table(table.into_inner(), 0))
 }
 
-/// One TOML value as it stands in an override, `offset` bytes into its text; nothing if it is no TOML.
-pub(crate) fn override_value(text: &str, origin: u32, offset: usize, sink: &mut Sink) -> Option<Node> {
+/// One TOML value as it stands in an override, `offset` bytes into its text; nothing if it is no TOML, or none that a pipeline can hold.
+pub(crate) fn override_value(text: &str, origin: u32, offset: usize) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
-    Some(Reader { origin, offset, sink }.node(value, 0))
+    let mut sink = Sink::default();
+    let node = Reader { origin, offset, sink: &mut sink }.node(value, 0);
+    (sink.count() == 0).then_some(node)
 }
 
 fn lower_first(message: &str) -> String {

@@ -48,6 +48,26 @@ fn it_runs_in_the_folder_with_nothing_to_read_and_the_given_environment() {
 }
 
 #[test]
+fn python_leaves_the_folders_that_it_imports_from_alone() {
+    if std::process::Command::new("python3").arg("-V").output().is_err() {
+        return eprintln!("skipped: no python3");
+    }
+    let run = "[\"python3\", \"-c\", \"import sys; sys.path[0] = sys.argv[1]; import m; open(sys.argv[2], 'w').write(m.X)\", \"{in.code}\", \"{out.y}\"]";
+    let rest = "inputs = { code = \"code\" }\noutputs = [\"y\"]";
+    let project = one(run, rest);
+    project.write("code/m.py", "X = 'x'\n");
+    assert_eq!(output(&project, "y"), "x");
+    assert!(!project.path("code/__pycache__").exists());
+    // Who sets it gets it.
+    let project = one(run, &format!("{rest}\nenv = {{ PYTHONDONTWRITEBYTECODE = \"\" }}"));
+    project.write("code/m.py", "X = 'x'\n");
+    assert!(failure(&project).message.starts_with("code changed while the stage was running"));
+    let project = one(run, &format!("{rest}\nenv = {{ PYTHONPYCACHEPREFIX = \"{}\" }}", project.path("elsewhere").display()));
+    project.write("code/m.py", "X = 'x'\n");
+    assert_eq!(output(&project, "y"), "x");
+}
+
+#[test]
 fn other_braces_stay() {
     let project = one("[\"sh\", \"-c\", 'echo \"{a: 1} {} {in} {\" > {out.y}']", "outputs = [\"y\"]");
     assert_eq!(output(&project, "y"), "{a: 1} {} {in} {\n");
@@ -78,6 +98,18 @@ fn a_name_that_stands_for_nothing_is_found_at_once() {
 }
 
 #[test]
+fn a_broken_variable_is_told_once() {
+    let told = |vars: &str, run: &str| {
+        let text = format!("[vars]\n{vars}\n[stages.a]\nkind = \"command\"\nrun = {run}\noutputs = [\"y\"]\n");
+        Pipeline::parse(&text, "p.toml".as_ref(), &Kinds::new(KINDS), &[]).unwrap_err().to_string()
+    };
+    for run in ["[\"${vars.x}\"]", "\"${vars.x}\""] {
+        assert_eq!(told("x = 1e999", run), "p.toml:2:5: the number is too large");
+        assert_eq!(told("x = \"${vars.z}\"", run), "p.toml:2:5: unknown variable `z` (did you mean `x`?)");
+    }
+}
+
+#[test]
 fn it_writes_several_outputs_files_and_folders() {
     let project = one(
         "[\"sh\", \"-c\", \"mkdir -p {out.d}/in; echo 1 > {out.d}/in/f; echo 2 > {out.f}\"]",
@@ -89,7 +121,7 @@ fn it_writes_several_outputs_files_and_folders() {
     let run = project.run();
     assert_eq!(run.events, ["cached a", "restored a: out/d", "restored a: out/f"]);
     project.write("out/d/in/more", "a file too many");
-    assert_eq!(project.run().events, ["cached a", "restored a: out/d"]);
+    assert_eq!(project.run().events, ["cached a", "restored a: out/d", "kept a: out/d"]);
     assert!(!project.path("out/d/in/more").exists());
 }
 

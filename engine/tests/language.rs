@@ -404,6 +404,26 @@ fn places() {
 }
 
 #[test]
+fn a_place_is_found_through_links_and_dots() {
+    let folder = tempfile::tempdir().unwrap();
+    let real = folder.path().canonicalize().unwrap().join("real");
+    std::fs::create_dir_all(real.join("sub")).unwrap();
+    std::os::unix::fs::symlink(&real, folder.path().join("link")).unwrap();
+    let through = |name: &str, input: &std::path::Path| {
+        let inputs = format!("x = \"{}\"", input.display());
+        let text = format!("{}{}", command("a", "", "{ y = \"out/y\" }"), command("b", &inputs, "[\"z\"]"));
+        Pipeline::parse(&text, &folder.path().join(name), &kinds(), &[]).map(|_| ()).map_err(|error| error.to_string())
+    };
+    for name in ["real/p.toml", "real/sub/../p.toml", "link/p.toml", "link/sub/../p.toml"] {
+        for input in [real.join("out/y"), real.join("sub/../out"), folder.path().join("link/out/y"), "../real/out/y".into()] {
+            let told = through(name, &input).expect_err(name);
+            assert!(told.contains("is written by stage `a`"), "{name}, {}: {told}", input.display());
+        }
+        through(name, &real.join("in/y")).unwrap();
+    }
+}
+
+#[test]
 fn paths() {
     assert_eq!(
         errors(
@@ -474,6 +494,9 @@ fn overrides_are_text_where_text_is_wanted() {
     assert_eq!(run(&["vars.a=5", "vars.b=3"]), json!(["5", "3.0"]));
     assert_eq!(run(&["vars.a=\"5\""]), json!(["5", "1.0"]));
     assert_eq!(run(&["vars.a=[x"]), json!(["[x", "1.0"]));
+    assert_eq!(run(&["vars.a=2026-11-23"]), json!(["2026-11-23", "1.0"]));
+    assert_eq!(run(&["vars.a=99999999999999999999"]), json!(["99999999999999999999", "1.0"]));
+    assert_eq!(run(&["vars.a=1e999"]), json!(["1e999", "1.0"]));
     assert_eq!(run(&["vars.a=a=b", "vars.a=${vars.b}"]), json!(["1.0", "1.0"]));
     assert_eq!(run(&["stages.c.run=[\"p\", \"q\"]", "stages.c.run.1=7"]), json!(["p", "7"]));
     assert_eq!(good(&text, &["stages.c.inputs.x=other"]).stages[0].inputs[0].source, Source::Path("other".into()));

@@ -42,6 +42,7 @@ impl Lines {
             Event::Blocked { stage, by } if self.verbose && by.is_empty() => self.line(DIM, "blocked", stage, "the run is stopping"),
             Event::Blocked { stage, by } if self.verbose => self.line(DIM, "blocked", stage, &format!("after {by}")),
             Event::Restored { stage, path } if self.verbose => self.line(GOOD, "restored", stage, path),
+            Event::Kept { stage, path, to } => self.line(DUE, "kept", stage, &format!("{path} was altered; what it held is in {to}")),
             Event::Log { stage, line } if self.verbose => format!("{}  {line}", styled(NAME, &format!("{stage} |"))),
             _ => return None,
         })

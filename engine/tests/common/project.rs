@@ -13,7 +13,7 @@ pub struct Project {
     pub kinds: Kinds,
 }
 
-/// What happened in one run: `cached a`, `started b: new stage`, `finished b`, `failed c: …`, `blocked d`, `restored e: out/y`.
+/// What happened in one run: `cached a`, `started b: new stage`, `finished b`, `failed c: …`, `blocked d`, `restored e: out/y`, `kept e: out/y`.
 pub struct Run {
     pub events: Vec<String>,
     pub outcome: Outcome,
@@ -32,6 +32,7 @@ impl Observer for Heard {
             Event::Failed { stage, error } => format!("failed {stage}: {error}"),
             Event::Blocked { stage, by } => format!("blocked {stage} by {by}"),
             Event::Restored { stage, path } => format!("restored {stage}: {path}"),
+            Event::Kept { stage, path, .. } => format!("kept {stage}: {path}"),
             Event::Damaged { stage, .. } => format!("damaged {stage}"),
             _ => return,
         };
