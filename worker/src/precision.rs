@@ -49,7 +49,7 @@ pub fn prepare(cx: &StageCx<'_>) -> Result<Device, Error> {
     device::set_threads(cx.request.threads);
     device::set_deterministic(cx.request.strict)?;
     cx.reporter.fact("device", &name(place));
-    cx.reporter.fact("libtorch", &device::info().libtorch);
+    cx.reporter.fact("libtorch", device::info().libtorch);
     cx.reporter.fact("threads", &cx.request.threads.to_string());
     Ok(place)
 }
