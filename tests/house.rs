@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+use serde::Deserialize;
 
 /// More packages than this are not brought in without a thought.
 const MOST_PACKAGES: usize = 570;
@@ -35,16 +35,38 @@ const ONLY_USERS: &[(&str, &[&str])] = &[
     ("indicatif", &["qapipe"]),
 ];
 
-fn house() -> Metadata {
+/// What `cargo metadata` says. A library that reads it would turn features of others on, and everything would be built a second time
+/// for the tests.
+#[derive(Deserialize)]
+struct House {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
+}
+
+fn house() -> House {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    MetadataCommand::new().manifest_path(manifest).no_deps().exec().unwrap()
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    let said = cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path", manifest]).output().unwrap();
+    serde_json::from_slice(&said.stdout).unwrap()
 }
 
 /// What each crate of the house uses, tests aside.
 fn uses() -> BTreeMap<String, BTreeSet<String>> {
-    let uses = |package: &cargo_metadata::Package| {
-        let normal = package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
-        (package.name.to_string(), normal.map(|dependency| dependency.name.clone()).collect())
+    let uses = |package: &Package| {
+        let normal = package.dependencies.iter().filter(|dependency| dependency.kind.as_deref() != Some("dev"));
+        (package.name.clone(), normal.map(|dependency| dependency.name.clone()).collect())
     };
     house().packages.iter().map(uses).collect()
 }
@@ -95,4 +117,24 @@ fn the_command_does_not_load_libtorch() {
     let Ok(listed) = std::process::Command::new("ldd").arg(env!("CARGO_BIN_EXE_qapipe")).output() else { return };
     let libraries = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(!libraries.contains("torch") && !libraries.contains("cuda"), "{libraries}");
+}
+
+/// `make test` after `make demo` builds no library again: the tests turn on no feature of what the command is built from.
+#[test]
+fn tests_build_no_library_anew() {
+    let tree = |args: &[&str]| -> BTreeSet<String> {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo
+            .args(["tree", "--locked", "--offline", "--prefix", "none", "-f", "{p}|{f}"])
+            .args(args)
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        let said = cargo.output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8_lossy(&said.stdout).lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+    };
+    let package = |line: &str| line.split('|').next().unwrap().to_owned();
+    let with_tests = tree(&["--workspace", "-e", "normal,build,dev"]);
+    let command = tree(&["-p", "qapipe", "-e", "normal,build"]);
+    let other: Vec<String> = command.iter().filter(|line| !with_tests.contains(*line)).map(|line| package(line)).collect();
+    assert!(other.is_empty(), "the tests change the features of {other:?}");
 }

@@ -126,9 +126,17 @@ impl Pipeline {
     /// # Errors
     /// With every input that does not, in the order of the file.
     pub fn check_files(&self) -> Result<(), Diagnostics> {
+        self.check_files_of(0..self.stages.len())
+    }
+
+    /// The same for the stages with these numbers.
+    ///
+    /// # Errors
+    /// As [`Pipeline::check_files`].
+    pub fn check_files_of(&self, stages: impl IntoIterator<Item = usize>) -> Result<(), Diagnostics> {
         let mut sink = Sink::default();
         let mut seen: HashMap<&Path, Option<String>> = HashMap::new();
-        for input in self.stages.iter().flat_map(|stage| &stage.inputs) {
+        for input in stages.into_iter().filter_map(|stage| self.stages.get(stage)).flat_map(|stage| &stage.inputs) {
             let Source::Path(path) = &input.source else { continue };
             let lacks = seen.entry(path).or_insert_with(|| self.lacks(path));
             if let Some(why) = lacks {

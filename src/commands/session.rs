@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_cache::Store;
-use qapipe_engine::{Engine, Options, Override, Pipeline, WorkerCommand};
+use qapipe_engine::{Engine, EngineError, Graph, Options, Override, Pipeline, WorkerCommand};
 
 use crate::failure::Failure;
 use crate::kinds::kinds;
@@ -24,16 +24,11 @@ impl Session {
         Self { printer, store: store.or_else(from_environment) }
     }
 
-    /// The pipeline of a file, checked, with all the files that it reads there.
-    pub(crate) fn pipeline(&self, file: &Path, set: &[Override]) -> Result<Pipeline, Failure> {
-        let pipeline = Pipeline::load(file, &kinds(), set)?;
-        pipeline.check_files()?;
-        Ok(pipeline)
-    }
-
-    /// A pipeline over its store.
+    /// A pipeline over its store. All that the stages read which are to be brought up to date is there.
     pub(crate) fn engine(&self, file: &Path, set: &[Override], options: Options) -> Result<Engine, Failure> {
-        let pipeline = self.pipeline(file, set)?;
+        let pipeline = Pipeline::load(file, &kinds(), set)?;
+        let wanted = if options.targets.is_empty() { Vec::new() } else { [options.targets.as_slice(), &options.force].concat() };
+        pipeline.check_files_of(Graph::of(&pipeline).subset(&wanted).map_err(EngineError::from)?)?;
         let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
         let options = Options { worker: project::worker().map(worker_command), ..options };
         let options = if pipeline.strict { torch::pin(options)? } else { options };

@@ -81,6 +81,15 @@ fn values_are_set_from_outside_and_stages_named() {
 }
 
 #[test]
+fn a_stage_runs_although_another_lacks_its_input() {
+    let project = Project::toy();
+    project.edit("inputs = { code = \"step.sh\", x = \"@first\" }", "inputs = { code = \"step.sh\", x = \"nowhere.txt\" }");
+    project.qapipe(&["run", "-q"]).code(2);
+    project.qapipe(&["run", "-q", "first"]).code(0);
+    assert_eq!(project.ran(), ["hello"]);
+}
+
+#[test]
 fn a_failing_stage_is_exit_1_and_says_what_it_printed() {
     let project = Project::toy();
     project.write("step.sh", "echo 'no such word' >&2\nexit 7\n");
