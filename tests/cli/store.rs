@@ -29,6 +29,16 @@ fn past_runs_are_listed_and_shown() {
 }
 
 #[test]
+fn two_pipelines_of_one_name_in_one_store_are_told() {
+    let (one, two) = (Project::toy(), Project::toy());
+    let store = one.path("shared").display().to_string();
+    let run = |project: &Project| project.qapipe(&["run", "--store", &store]).code(0).err;
+    assert!(!run(&one).contains("is called `toy` too"));
+    assert!(run(&two).contains("is called `toy` too"));
+    assert!(!run(&two).contains("is called `toy` too"));
+}
+
+#[test]
 fn a_stage_has_a_log() {
     let project = Project::toy();
     project.qapipe(&["run", "-q"]).code(0);

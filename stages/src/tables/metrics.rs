@@ -69,11 +69,11 @@ table! {
         resident_bytes: Option<i64>,
         /// Floating-point operations of one forward pass at the longest window, counted by formula.
         flops: Option<f64>,
-        /// Seconds of training, over all stages that trained this model.
+        /// Seconds of training without the evaluations on the way, over all stages that trained this model.
         train_seconds: Option<f64>,
-        /// Peak memory of training in bytes: of the device on CUDA, of the process on the CPU.
+        /// Peak memory of training and of the evaluations on the way, in bytes: of the device on CUDA, of the process on the CPU.
         train_peak_memory_bytes: Option<f64>,
-        /// Energy of training in joules.
+        /// Energy of training and of the evaluations on the way, in joules.
         train_energy_joules: Option<f64>,
         /// Seconds of answering all questions.
         evaluate_seconds: Option<f64>,
