@@ -98,7 +98,7 @@ Examples:
 Examples:
   qapipe why scores                                   a stage of pipeline.toml
   qapipe why pipelines/bert_base.toml tuned
-  qapipe why scores --set stages.tuned.train.lr=1e-4        before you decide")]
+  qapipe why scores --set stages.tuned.train.lr=1e-4  before you decide")]
     Why(Why),
     /// Check a pipeline: syntax, types, references, files
     #[command(after_help = "\

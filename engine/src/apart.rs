@@ -8,6 +8,7 @@ use qapipe_cache::Store;
 
 use crate::engine::EngineError;
 use crate::error::StageError;
+use crate::paths::{absolute, real};
 use crate::pipeline::{Pipeline, StageSpec};
 
 /// Refuses a pipeline that puts an output into the store or around it.
@@ -43,7 +44,7 @@ struct Apart<'a> {
 impl<'a> Apart<'a> {
     fn new(pipeline: &'a Pipeline, store: &Store) -> Self {
         let root = real(store.root());
-        let stores = [root, std::path::absolute(store.root()).unwrap_or_else(|_| store.root().to_owned())];
+        let stores = [root, absolute(store.root())];
         Self { pipeline, folder: real(&pipeline.folder), stores, folders: HashMap::new() }
     }
 
@@ -82,10 +83,4 @@ impl<'a> Apart<'a> {
         }
         Folder::Outside(names)
     }
-}
-
-/// A path whose links are followed as far as it exists. It has no `..`.
-fn real(path: &Path) -> PathBuf {
-    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-    there.map_or_else(|| path.to_owned(), |(above, real)| real.join(path.strip_prefix(above).unwrap_or(path)).components().collect())
 }

@@ -1,7 +1,7 @@
 //! One execution of one stage: lock, run in scratch, check, keep, record.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
 use crate::event::{Event, Observer};
 use crate::kind::Place;
+use crate::paths::absolute;
 use crate::pipeline::{Source, StageSpec};
 use crate::placed::Written;
 use crate::reason::Reason;
@@ -183,6 +184,7 @@ impl Attempt<'_> {
     }
 
     fn run_stage(&self, request: &Request) -> Result<Told, StageError> {
+        // Its program may run in another folder than this process.
         let request = Request {
             scratch: absolute(&request.scratch),
             outputs: request.outputs.iter().map(|(name, path)| (name.clone(), absolute(path))).collect(),
@@ -254,11 +256,6 @@ fn provenance(device: &str, begun: jiff::Timestamp) -> BTreeMap<String, String> 
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
-}
-
-/// A stage's program may run in another folder than this process.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,5 +1,7 @@
 //! One pipeline over one store: what everything from planning to execution works on.
 
+use std::path::PathBuf;
+
 use qapipe_cache::{CacheError, StatCache, Store};
 
 use crate::decide::Decider;
@@ -44,6 +46,17 @@ impl std::default::Default for Options {
             gpu: gpu_is_there(),
             platform: None,
         }
+    }
+}
+
+impl Options {
+    /// The stages in question, by their numbers. To force a stage is to ask for it.
+    ///
+    /// # Errors
+    /// When a target or a forced stage does not exist, also where all stages are asked for.
+    pub fn selected(&self, graph: &Graph) -> Result<Vec<usize>, UnknownStage> {
+        let wanted = graph.subset(&[self.targets.as_slice(), &self.force].concat())?;
+        Ok(if self.targets.is_empty() { graph.order().to_vec() } else { wanted })
     }
 }
 
@@ -93,7 +106,7 @@ impl Engine {
     pub fn new(store: Store, pipeline: Pipeline, options: Options) -> Result<Self, EngineError> {
         crate::apart::check(&pipeline, &store)?;
         let graph = Graph::of(&pipeline);
-        let selected = select(&graph, &options)?;
+        let selected = options.selected(&graph)?;
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
         Ok(Self { store, pipeline, graph, options, selected, stats, last })
@@ -111,6 +124,12 @@ impl Engine {
         &self.graph
     }
 
+    /// Another pipeline file of the same name that has used this store last; what a name has now is then this one's. Asked once a run.
+    #[must_use]
+    pub fn namesake(&self) -> Option<PathBuf> {
+        self.last.namesake(&self.pipeline.file)
+    }
+
     /// The store.
     #[must_use]
     pub fn store(&self) -> &Store {
@@ -120,10 +139,4 @@ impl Engine {
     pub(crate) fn decider(&self) -> Decider<'_> {
         Decider::new(self)
     }
-}
-
-/// The stages in question. To force a stage is to ask for it; if all are asked for, a forced one that does not exist is still an error.
-fn select(graph: &Graph, options: &Options) -> Result<Vec<usize>, UnknownStage> {
-    let wanted = graph.subset(&[options.targets.as_slice(), &options.force].concat())?;
-    Ok(if options.targets.is_empty() { graph.order().to_vec() } else { wanted })
 }

@@ -1,11 +1,15 @@
 //! Which result each stage of a pipeline had last: what "changed" is measured against.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use qapipe_cache::{Digest, Store};
 
-/// Stage name to fingerprint, kept in `last/PIPELINE.json`. Rebuildable: losing it costs only reasons.
+use crate::paths::absolute;
+
+/// Stage name to fingerprint, kept in `last/PIPELINE.json`; beside it `last/PIPELINE.file` says which file that is. Rebuildable: losing it costs only reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Last {
     path: PathBuf,
@@ -17,6 +21,18 @@ impl Last {
         let path = store.root().join("last").join(format!("{pipeline}.json"));
         let keys = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Self { path, keys }
+    }
+
+    /// The pipeline file that had this name in the store last, if it is another that is still there. Notes that this one has it now.
+    pub(crate) fn namesake(&self, file: &Path) -> Option<PathBuf> {
+        let (note, own) = (self.path.with_extension("file"), absolute(file));
+        let last = std::fs::read(&note).ok().map(|bytes| PathBuf::from(OsString::from_vec(bytes)));
+        if last.as_ref() == Some(&own) {
+            return None;
+        }
+        // Losing it costs only the hint.
+        let _ = qapipe_cache::write_atomically(&note, own.as_os_str().as_bytes());
+        last.filter(|other| other.is_file())
     }
 
     pub(crate) fn key(&self, stage: &str) -> Option<&Digest> {

@@ -29,6 +29,7 @@ mod outcome;
 mod overrides;
 mod param;
 mod parse;
+mod paths;
 mod pipeline;
 mod place;
 mod placed;

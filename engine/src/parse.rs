@@ -10,6 +10,7 @@ use crate::kinds::Kinds;
 use crate::name::{is_name, no_name, shown};
 use crate::nearest::{nearest, suggest};
 use crate::overrides::{self, Override};
+use crate::paths::absolute;
 use crate::pipeline::{InputSpec, Pipeline, StageSpec};
 use crate::raw::{self, Node, Raw, Table};
 use crate::source::{Problem, Sink, Sources, Span};
@@ -83,7 +84,7 @@ fn read(text: &str, file: &Path, kinds: &Kinds, overrides: &[Override], sink: &m
 /// The file's folder, absolute where the working directory is known.
 fn folder_of(file: &Path) -> PathBuf {
     let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+    absolute(folder)
 }
 
 fn head(root: &Table, file: &Path, sink: &mut Sink) -> Head {

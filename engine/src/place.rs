@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::artifact::OutputSpec;
 use crate::check::Draft;
 use crate::name::shown;
+use crate::paths::{real, without_dots};
 use crate::pipeline::{InputSpec, Source};
 use crate::raw::{Node, Raw};
 use crate::source::{Problem, Sink, Span};
@@ -136,30 +137,6 @@ fn inside(folder: &Path, path: &Path) -> Option<String> {
     let whole = folder.join(path);
     let below = |resolve: fn(&Path) -> PathBuf| normal(resolve(&whole).strip_prefix(resolve(folder)).ok()?);
     below(without_dots).or_else(|| below(real))
-}
-
-/// A path without `.` and `..`, as if there were no links.
-fn without_dots(path: &Path) -> PathBuf {
-    let mut whole = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => {
-                whole.pop();
-            }
-            Component::CurDir => {}
-            other => whole.push(other),
-        }
-    }
-    whole
-}
-
-/// A path whose links are followed as far as it exists.
-fn real(path: &Path) -> PathBuf {
-    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-    match there {
-        Some((above, real)) => without_dots(&real.join(path.strip_prefix(above).unwrap_or(path))),
-        None => without_dots(path),
-    }
 }
 
 /// Where a text stands in a stage's table.

@@ -11,6 +11,7 @@ use crate::decide::{Keyed, Settled, Verdict, cache_error};
 use crate::engine::Engine;
 use crate::error::StageError;
 use crate::event::Event;
+use crate::paths::absolute;
 use crate::pipeline::StageSpec;
 
 /// An output that had to be written.
@@ -30,7 +31,7 @@ impl Written {
     /// That something was moved away, if so.
     pub(crate) fn kept(&self, stage: &str) -> Option<Event> {
         let kept = self.kept.as_ref()?;
-        let to = std::path::absolute(kept).unwrap_or_else(|_| kept.clone()).display().to_string();
+        let to = absolute(kept).display().to_string();
         Some(Event::Kept { stage: stage.to_owned(), path: self.place.clone(), to })
     }
 }

@@ -92,12 +92,13 @@ pub(crate) fn seed(device: Device, seed: u64) -> Result<()> {
     unsafe { checked(qapipe_seed(index(device), seed)) }
 }
 
-/// Waits until a CUDA device has done what it was given.
+/// Has the allocator keep the pages of freed tensors.
 pub(crate) fn keep_pages() {
     // SAFETY: it takes nothing and only sets two limits of the allocator.
     unsafe { qapipe_keep_pages() }
 }
 
+/// Waits until a CUDA device has done what it was given.
 pub(crate) fn synchronize(device: Device) -> Result<()> {
     // SAFETY: takes a number only.
     unsafe { checked(qapipe_synchronize(index(device))) }

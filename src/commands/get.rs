@@ -40,18 +40,20 @@ fn current(engine: &Engine, stage: &str) -> Result<Record, Failure> {
     let key = plan.stages.iter().find(|planned| planned.stage == stage).and_then(|planned| planned.key);
     let record = key.map(|key| engine.store().record(&key)).transpose()?.flatten();
     record.ok_or_else(|| {
-        let file = engine.pipeline().file.display();
         Failure::usage(format!("stage `{stage}` has no result as the pipeline stands now"))
-            .help(format!("`qapipe run {file} {stage}` computes it"))
+            .help(format!("{} computes it", command(engine, stage)))
     })
 }
 
 /// A damaged result is not handed out.
 fn intact(engine: &Engine, stage: &str, artifact: &Artifact) -> Result<(), Failure> {
-    engine.store().check(artifact).map_err(|damage| {
-        let file = engine.pipeline().file.display();
-        Failure::new(Exit::Failed, damage.to_string()).help(format!("`qapipe run {file} {stage}` computes it again"))
-    })
+    let again = || format!("{} computes it again", command(engine, stage));
+    engine.store().check(artifact).map_err(|damage| Failure::new(Exit::Failed, damage.to_string()).help(again()))
+}
+
+/// What brings a stage's result up to date.
+fn command(engine: &Engine, stage: &str) -> String {
+    format!("`qapipe run {} {stage}`", engine.pipeline().file.display())
 }
 
 /// The outputs that are meant.

@@ -101,20 +101,12 @@ fn collect(engine: &Engine, outcome: &Outcome, session: &Session) {
     }
 }
 
-/// Results are shown by the pipeline's name: says so when another file of the same name has used this store last.
+/// Results are shown by the pipeline's name.
 fn tell_namesake(engine: &Engine, session: &Session) {
-    let (pipeline, note) = (engine.pipeline(), engine.store().root().join("last").join(format!("{}.file", engine.pipeline().name)));
-    let own = std::path::absolute(&pipeline.file).unwrap_or_else(|_| pipeline.file.clone());
-    let last = std::fs::read(&note).ok().map(|text| std::path::PathBuf::from(String::from_utf8_lossy(&text).into_owned()));
-    if last.as_ref() == Some(&own) {
-        return;
-    }
-    if let Some(other) = last.filter(|other| other.is_file()) {
-        let name = &pipeline.name;
+    if let Some(other) = engine.namesake() {
+        let name = &engine.pipeline().name;
         session.printer.note(&format!("note: {} is called `{name}` too; in one store, give them different names", other.display()));
     }
-    // Losing it costs only the hint.
-    let _ = qapipe_cache::write_atomically(&note, own.to_string_lossy().as_bytes());
 }
 
 /// The run in one line.

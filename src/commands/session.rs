@@ -27,8 +27,7 @@ impl Session {
     /// A pipeline over its store. All that the stages read which are to be brought up to date is there.
     pub(crate) fn engine(&self, file: &Path, set: &[Override], options: Options) -> Result<Engine, Failure> {
         let pipeline = Pipeline::load(file, &kinds(), set)?;
-        let wanted = if options.targets.is_empty() { Vec::new() } else { [options.targets.as_slice(), &options.force].concat() };
-        pipeline.check_files_of(Graph::of(&pipeline).subset(&wanted).map_err(EngineError::from)?)?;
+        pipeline.check_files_of(options.selected(&Graph::of(&pipeline)).map_err(EngineError::from)?)?;
         let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
         let options = Options { worker: project::worker().map(worker_command), ..options };
         let options = if pipeline.strict { torch::pin(options)? } else { options };

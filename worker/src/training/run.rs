@@ -90,9 +90,6 @@ impl<'a, T: Trainee> Run<'a, T> {
         cx: &'a StageCx<'a>,
     ) -> Self {
         let evaluate_at = if recipe.held_out { evaluation_steps(steps, recipe.evaluations) } else { Vec::new() };
-        let (started, window) = (Instant::now(), Window::default());
-        let (log, loss, last, best) = (Vec::new(), None, None, None);
-        let (step, examples, tokens, paused) = (0, 0, 0, 0.0);
         Self {
             trainee,
             optimiser,
@@ -100,17 +97,17 @@ impl<'a, T: Trainee> Run<'a, T> {
             steps,
             schedule,
             cx,
-            step,
-            loss,
-            window,
-            log,
-            examples,
-            tokens,
-            started,
-            paused,
+            step: 0,
+            loss: None,
+            window: Window::default(),
+            log: Vec::new(),
+            examples: 0,
+            tokens: 0,
+            started: Instant::now(),
+            paused: 0.0,
             evaluate_at,
-            last,
-            best,
+            last: None,
+            best: None,
         }
     }
 
