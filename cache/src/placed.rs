@@ -10,14 +10,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::artifact::{Artifact, Shape};
 use crate::digest::Digest;
 use crate::error::CacheError;
+use crate::lock::Lock;
 use crate::materialise::{by_copy, replace};
 use crate::scratch::Scratch;
 use crate::store::Store;
 use crate::tree::Tree;
 
 impl Store {
-    /// Puts a writable copy of an artifact at a path, at once or not at all, and notes that the path is the store's to write. What is there
-    /// already is replaced only where [`Store::may_place`] says so, and is moved away, to the path that is given back, if the store does not
+    /// Puts a writable copy of an artifact at a path, at once or not at all, and notes that the path is the store's to write. One at a time
+    /// writes to a path. What is there already is replaced only where [`Store::may_place`] says so, and is moved away, to the path that is given back, if the store does not
     /// have it.
     ///
     /// # Errors
@@ -28,6 +29,11 @@ impl Store {
         fs::create_dir_all(folder).map_err(CacheError::io(folder))?;
         let to = real(to).map_err(CacheError::io(to))?;
         self.keep_apart(&to)?;
+        // Who comes second finds what the first has put there, and its note.
+        let _lock = Lock::acquire(&self.layout.lock(&path_digest(&to)))?;
+        if content(&to).as_ref() == Some(artifact) {
+            return self.note(&to, &artifact.digest).map(|()| None);
+        }
         if !self.may_place(&to, earlier) {
             return Err(CacheError::Occupied { path: to });
         }

@@ -505,3 +505,17 @@ fn a_full_disk_is_the_machines_fault_and_loses_nothing() {
     store.put_record(&record(Digest::of_bytes(b"key"), kept)).unwrap();
     assert!(store.verify_all(|_| ()).is_empty());
 }
+
+#[test]
+fn several_may_put_the_same_in_one_place_at_once() {
+    let (root, store) = store();
+    let (file, folder) = (publish_file(&store, "content"), publish(&store, &[("f", "content")]));
+    for (round, artifact) in (0..40).flat_map(|round| [(round, &file), (round, &folder)]) {
+        let to = root.path().join(format!("{:?}-{round}", artifact.shape));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert_eq!(store.place(artifact, &to, || None).unwrap(), None));
+            }
+        });
+    }
+}
