@@ -11,7 +11,7 @@ use crate::device;
 use crate::error::{NnError, Result};
 use crate::forward::{Forward, mix};
 use crate::loss::span_loss;
-use crate::models::{BertConfig, BertForQuestionAnswering, Reader};
+use crate::models::{BertConfig, BertForQuestionAnswering, Network, Reader};
 use crate::packed::Packed;
 use crate::parameters::Placement;
 

@@ -22,8 +22,10 @@ pub struct LoadReport {
 /// How a parameter begins where there are no weights for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Init {
-    /// Normally distributed around zero.
+    /// Normally distributed around zero, with this standard deviation.
     Normal(f64),
+    /// Evenly distributed between minus this and this.
+    Uniform(f64),
     /// All zero.
     Zeros,
     /// All one.
@@ -34,9 +36,17 @@ pub(crate) enum Init {
 pub(crate) struct Wanted<'a> {
     pub(crate) names: &'a [String],
     pub(crate) shape: &'a [i64],
-    pub(crate) init: Init,
+    /// How each of them begins; where there is only one, all begin like it.
+    pub(crate) inits: &'a [Init],
     /// Whether weight decay applies to it.
     pub(crate) decay: bool,
+}
+
+impl Wanted<'_> {
+    /// How the part of a number begins.
+    fn init(&self, part: usize) -> Init {
+        self.inits.get(part).or(self.inits.first()).copied().unwrap_or(Init::Zeros)
+    }
 }
 
 /// Makes parameters, one after the other, and remembers them.
@@ -71,7 +81,8 @@ impl<'a> Builder<'a> {
         let height = wanted.shape[0] / crate::packed::signed(wanted.names.len().max(1));
         let mut shape = wanted.shape.to_vec();
         shape[0] = height;
-        let parts = wanted.names.iter().map(|name| self.part(name, &shape, wanted.init)).collect::<Result<Vec<_>>>()?;
+        let parts =
+            wanted.names.iter().enumerate().map(|(at, name)| self.part(name, &shape, wanted.init(at))).collect::<Result<Vec<_>>>()?;
         let tensor = if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::f_cat(&parts, 0)? };
         let parts = wanted.names.iter().map(|name| Part { name: name.clone(), height }).collect();
         self.parameters.push(Parameter::new(parts, wanted.shape.to_vec(), wanted.decay, tensor.shallow_clone()));
@@ -104,6 +115,10 @@ impl<'a> Builder<'a> {
             Init::Normal(deviation) => {
                 shim::seed(Device::Cpu, mix(self.seed, hash(name)))?;
                 Ok(Tensor::f_zeros(shape, options)?.f_normal_(0.0, deviation)?)
+            }
+            Init::Uniform(bound) => {
+                shim::seed(Device::Cpu, mix(self.seed, hash(name)))?;
+                Ok(Tensor::f_zeros(shape, options)?.f_uniform_(-bound, bound)?)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! One value for all that a pass through a model may depend on besides its input: mode and randomness.
 
-use tch::{Device, Tensor};
+use tch::{Device, NoGradGuard, Tensor};
 
 use crate::error::Result;
 use crate::shim;
@@ -46,6 +46,11 @@ impl Forward {
     #[must_use]
     pub fn is_training(&self) -> bool {
         self.train
+    }
+
+    /// Keeps libtorch from recording a graph, where there is nothing to train.
+    pub(crate) fn guard(&self) -> Option<NoGradGuard> {
+        if self.train { None } else { Some(tch::no_grad_guard()) }
     }
 
     /// Begins a pass: seeds what dropout draws from. Every model's `forward` calls it once.

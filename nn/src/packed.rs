@@ -39,6 +39,15 @@ impl Packed {
         if device == Device::Cpu { Ok(packed) } else { packed.to_device(device) }
     }
 
+    /// Packs sequences on the host that are of one segment all through.
+    ///
+    /// # Errors
+    /// As [`Packed::from_sequences`].
+    pub fn of_one_segment(sequences: &[&[u32]]) -> Result<Self> {
+        let rows: Vec<(&[u32], u32)> = sequences.iter().map(|&ids| (ids, u32::MAX)).collect();
+        Self::from_sequences(&rows, Device::Cpu)
+    }
+
     /// The same batch in page-locked memory, from which [`Packed::to_device`] overlaps with work. Needs CUDA.
     ///
     /// # Errors

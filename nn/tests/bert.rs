@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use qapipe_nn::{BertConfig, BertForQuestionAnswering, Forward, NnError, Packed, Placement, Reader, Weights, models};
+use qapipe_nn::{BertConfig, BertForQuestionAnswering, Forward, Network, NnError, Packed, Placement, Reader, Weights, models};
 use tch::{Device, Kind, Tensor};
 
 use common::{config, difference, fixture, model, numbers, packed, rows, values};
@@ -118,7 +118,7 @@ fn what_is_saved_loads_again_bit_for_bit() {
     model().save(first.path()).unwrap();
     let (again, report) = models::load(first.path(), &Placement::training(Device::Cpu), 0).unwrap();
     assert_eq!(report, qapipe_nn::LoadReport::default());
-    again.save(second.path()).unwrap();
+    again.network().save(second.path()).unwrap();
     for file in ["config.json", "model.safetensors"] {
         assert_eq!(std::fs::read(first.path().join(file)).unwrap(), std::fs::read(second.path().join(file)).unwrap(), "{file}");
     }
@@ -207,8 +207,8 @@ fn counts_are_those_of_the_paper() {
     let (reader, report) = models::load(&folder, &Placement::inference(Device::Cpu), 1).unwrap();
     assert_eq!(report.initialised, ["qa_outputs.weight", "qa_outputs.bias"]);
     assert!(report.unused.is_empty(), "{:?}", report.unused);
-    assert_eq!(reader.parameters().count(), 22_713_216 - 147_840 + 770);
-    assert_eq!(reader.parameters().trainable(), 0);
+    assert_eq!(reader.network().parameters().count(), 22_713_216 - 147_840 + 770);
+    assert_eq!(reader.network().parameters().trainable(), 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use qapipe_nn::{AdamW, AdamWConfig, BertConfig, BertForQuestionAnswering, Forward, Packed, Placement, Reader, device, span_loss};
+use qapipe_nn::{AdamW, AdamWConfig, BertConfig, BertForQuestionAnswering, Forward, Network, Packed, Placement, Reader, device, span_loss};
 use tch::{Device, Kind, Tensor};
 
 use common::{difference, numbers, values};

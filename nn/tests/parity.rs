@@ -4,7 +4,7 @@
 mod common;
 
 use qapipe_nn::parity::{TOLERANCE, Verdict, check_all};
-use qapipe_nn::{AdamW, AdamWConfig, Forward, Reader, span_loss};
+use qapipe_nn::{AdamW, AdamWConfig, Forward, Network, Reader, span_loss};
 
 use common::{difference, fixture, golden, model, packed, rows, shared};
 

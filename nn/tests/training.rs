@@ -4,7 +4,7 @@
 mod common;
 
 use qapipe_nn::{
-    AdamW, AdamWConfig, BertConfig, BertForQuestionAnswering, Forward, Packed, Placement, Reader, SpanLogits, Weights, span_loss,
+    AdamW, AdamWConfig, BertConfig, BertForQuestionAnswering, Forward, Network, Packed, Placement, Reader, SpanLogits, Weights, span_loss,
 };
 use tch::{Device, Kind, Tensor};
 

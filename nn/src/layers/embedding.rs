@@ -17,7 +17,7 @@ impl Embedding {
     /// `prefix.weight` on disk, `[rows, width]`, drawn from N(0, deviation). `padding`: a row that does not train, where there is one.
     pub(crate) fn new(builder: &mut Builder<'_>, prefix: &str, size: (i64, i64), deviation: f64, padding: Option<i64>) -> Result<Self> {
         let names = [format!("{prefix}.weight")];
-        let weight = builder.tensor(&Wanted { names: &names, shape: &[size.0, size.1], init: Init::Normal(deviation), decay: true })?;
+        let weight = builder.tensor(&Wanted { names: &names, shape: &[size.0, size.1], inits: &[Init::Normal(deviation)], decay: true })?;
         Ok(Self { weight, padding: padding.unwrap_or(-1) })
     }
 

@@ -18,8 +18,8 @@ impl LayerNorm {
     /// `prefix.weight` and `prefix.bias` on disk, `[width]`.
     pub(crate) fn new(builder: &mut Builder<'_>, prefix: &str, width: i64, epsilon: f64) -> Result<Self> {
         let names = |kind: &str| [format!("{prefix}.{kind}")];
-        let weight = builder.tensor(&Wanted { names: &names("weight"), shape: &[width], init: Init::Ones, decay: false })?;
-        let bias = builder.tensor(&Wanted { names: &names("bias"), shape: &[width], init: Init::Zeros, decay: false })?;
+        let weight = builder.tensor(&Wanted { names: &names("weight"), shape: &[width], inits: &[Init::Ones], decay: false })?;
+        let bias = builder.tensor(&Wanted { names: &names("bias"), shape: &[width], inits: &[Init::Zeros], decay: false })?;
         Ok(Self { weight, bias, width, epsilon })
     }
 

@@ -26,12 +26,17 @@ impl Linear {
 
     /// Several maps of the same input in one: `outputs` each, one after the other.
     pub(crate) fn stacked(builder: &mut Builder<'_>, prefixes: &[String], inputs: i64, outputs: i64, deviation: f64) -> Result<Self> {
-        let rows = outputs * crate::packed::signed(prefixes.len());
-        let names = |kind: &str| prefixes.iter().map(|prefix| format!("{prefix}.{kind}")).collect::<Vec<_>>();
-        let (weights, biases) = (names("weight"), names("bias"));
-        let weight = Wanted { names: &weights, shape: &[rows, inputs], init: Init::Normal(deviation), decay: true };
-        let bias = Wanted { names: &biases, shape: &[rows], init: Init::Zeros, decay: false };
-        Ok(Self { weight: Weight::Dense(builder.tensor(&weight)?), bias: Some(builder.tensor(&bias)?) })
+        let map = Self::without_bias(builder, prefixes, inputs, outputs, &[Init::Normal(deviation)])?;
+        let names = names(prefixes, "bias");
+        let bias = Wanted { names: &names, shape: &[rows(prefixes, outputs)], inits: &[Init::Zeros], decay: false };
+        Ok(Self { bias: Some(builder.tensor(&bias)?), ..map })
+    }
+
+    /// Several maps of the same input in one, none with a bias; each begins as `inits` say.
+    pub(crate) fn without_bias(builder: &mut Builder<'_>, prefixes: &[String], inputs: i64, outputs: i64, inits: &[Init]) -> Result<Self> {
+        let names = names(prefixes, "weight");
+        let weight = Wanted { names: &names, shape: &[rows(prefixes, outputs), inputs], inits, decay: true };
+        Ok(Self { weight: Weight::Dense(builder.tensor(&weight)?), bias: None })
     }
 
     /// Of states `[tokens, in]`: `[tokens, out]`.
@@ -46,4 +51,14 @@ impl Linear {
         let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
         Ok(states.f_to_kind(Kind::Float)?.f_linear(&weight.f_to_kind(Kind::Float)?, bias.as_ref())?)
     }
+}
+
+/// The names of one kind of tensor under some prefixes.
+fn names(prefixes: &[String], kind: &str) -> Vec<String> {
+    prefixes.iter().map(|prefix| format!("{prefix}.{kind}")).collect()
+}
+
+/// Rows of maps in one.
+fn rows(prefixes: &[String], outputs: i64) -> i64 {
+    outputs * crate::packed::signed(prefixes.len())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use super::{BertConfig, Model, Reader, SpanLogits, read_config};
+use super::{AnyModel, BertConfig, Model, Network, Reader, SpanLogits, read_config, save};
 use crate::builder::{Builder, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -21,9 +21,12 @@ pub(super) const MODEL: Model = Model {
     load: |folder, placement, seed| {
         let config = BertConfig::parse(&read_config(folder)?)?;
         let (model, report) = BertForQuestionAnswering::load(&Weights::open_folder(folder)?, &config, placement, seed)?;
-        Ok((Box::new(model), report))
+        Ok((AnyModel::Reader(Box::new(model)), report))
     },
-    init: |config, placement, seed| Ok(Box::new(BertForQuestionAnswering::init(&BertConfig::parse(config)?, placement, seed)?)),
+    init: |config, placement, seed| {
+        let model = BertForQuestionAnswering::init(&BertConfig::parse(config)?, placement, seed)?;
+        Ok(AnyModel::Reader(Box::new(model)))
+    },
     parity: parity::bert,
 };
 
@@ -99,15 +102,7 @@ impl BertForQuestionAnswering {
     }
 }
 
-impl Reader for BertForQuestionAnswering {
-    fn forward(&self, packed: &Packed, forward: &mut Forward) -> Result<SpanLogits> {
-        self.check(packed)?;
-        let _guard = if forward.is_training() { None } else { Some(tch::no_grad_guard()) };
-        forward.begin(self.parameters.device())?;
-        let logits = self.head.forward_f32(&self.states(packed, forward)?)?;
-        Ok(SpanLogits { start: logits.f_select(1, 0)?, end: logits.f_select(1, 1)? })
-    }
-
+impl Network for BertForQuestionAnswering {
     fn parameters(&self) -> &Parameters {
         &self.parameters
     }
@@ -124,16 +119,23 @@ impl Reader for BertForQuestionAnswering {
         self.config.vocab_size
     }
 
-    fn flops(&self, lengths: &[i64]) -> f64 {
-        self.config.flops(lengths)
+    fn save(&self, folder: &Path) -> Result<()> {
+        let config = BertConfig { architectures: vec!["BertForQuestionAnswering".into()], ..self.config.clone() };
+        save(folder, &config, &self.parameters)
+    }
+}
+
+impl Reader for BertForQuestionAnswering {
+    fn forward(&self, packed: &Packed, forward: &mut Forward) -> Result<SpanLogits> {
+        self.check(packed)?;
+        let _guard = forward.guard();
+        forward.begin(self.parameters.device())?;
+        let logits = self.head.forward_f32(&self.states(packed, forward)?)?;
+        Ok(SpanLogits { start: logits.f_select(1, 0)?, end: logits.f_select(1, 1)? })
     }
 
-    fn save(&self, folder: &Path) -> Result<()> {
-        let path = folder.join("config.json");
-        let config = BertConfig { architectures: vec!["BertForQuestionAnswering".into()], ..self.config.clone() };
-        let text = serde_json::to_string_pretty(&config)? + "\n";
-        std::fs::write(&path, text).map_err(NnError::io(&path))?;
-        self.parameters.save(&folder.join("model.safetensors"))
+    fn flops(&self, lengths: &[i64]) -> f64 {
+        self.config.flops(lengths)
     }
 }
 

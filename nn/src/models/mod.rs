@@ -2,63 +2,23 @@
 
 mod bert;
 mod bert_config;
+mod network;
 
 use std::path::Path;
 
-use serde::Deserialize;
-use tch::Tensor;
+use serde::{Deserialize, Serialize};
 
 pub use bert::BertForQuestionAnswering;
 pub use bert_config::BertConfig;
+pub use network::{AnyModel, Decoding, Network, Reader, SpanLogits, Writer};
 
 use crate::builder::LoadReport;
 use crate::error::{NnError, Result};
-use crate::forward::Forward;
-use crate::packed::Packed;
 use crate::parameters::{Parameters, Placement};
 use crate::parity::Check;
 
-/// Where an answer begins and ends, as a model sees it: one logit a token, f32 `[tokens]`, packed.
-#[derive(Debug)]
-pub struct SpanLogits {
-    /// For the first token of the answer.
-    pub start: Tensor,
-    /// For the last token of the answer.
-    pub end: Tensor,
-}
-
-/// A model that reads a question with its context and points at the answer.
-pub trait Reader: Send {
-    /// Logits for packed input on the model's device.
-    ///
-    /// # Errors
-    /// Where a token id, a segment or a length is beyond what the model knows, and what libtorch reports.
-    fn forward(&self, packed: &Packed, forward: &mut Forward) -> Result<SpanLogits>;
-
-    /// Its parameters.
-    fn parameters(&self) -> &Parameters;
-
-    /// Its parameters, to train them.
-    fn parameters_mut(&mut self) -> &mut Parameters;
-
-    /// The longest sequence that it takes, where there is a limit.
-    fn max_tokens(&self) -> Option<i64>;
-
-    /// How many token ids it knows.
-    fn vocabulary(&self) -> i64;
-
-    /// Floating-point operations of a forward pass over sequences of these lengths: a multiplication and an addition are two.
-    fn flops(&self, lengths: &[i64]) -> f64;
-
-    /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's libraries read them.
-    ///
-    /// # Errors
-    /// Where a file cannot be written.
-    fn save(&self, folder: &Path) -> Result<()>;
-}
-
-/// A reader, and what became of the names when its weights were read.
-pub type Loaded = (Box<dyn Reader>, LoadReport);
+/// A model, and what became of the names when its weights were read.
+pub type Loaded = (AnyModel, LoadReport);
 
 /// A model family.
 pub struct Model {
@@ -66,10 +26,10 @@ pub struct Model {
     pub family: &'static str,
     /// Whether a configuration is one of its: the text of `config.json`.
     pub check: fn(&str) -> Result<()>,
-    /// A reader out of a folder with `config.json` and `model.safetensors`. A head that the file lacks is drawn by the seed.
+    /// A model out of a folder with `config.json` and `model.safetensors`. A head that the file lacks is drawn by the seed.
     pub load: fn(&Path, &Placement, u64) -> Result<Loaded>,
-    /// A reader at random, out of the text of a `config.json`.
-    pub init: fn(&str, &Placement, u64) -> Result<Box<dyn Reader>>,
+    /// A model at random, out of the text of a `config.json`.
+    pub init: fn(&str, &Placement, u64) -> Result<AnyModel>,
     /// Compares the model of a folder with the golden tensors beside it.
     pub parity: fn(&Path) -> Result<Vec<Check>>,
 }
@@ -101,7 +61,7 @@ pub(crate) fn family_name(config: &str) -> Result<String> {
     Ok(serde_json::from_str::<Named>(config)?.model_type)
 }
 
-/// A reader out of a model's folder, whatever its family; a head that it lacks is drawn by `seed`, and reported.
+/// A model out of a folder, whatever its family; a head that it lacks is drawn by `seed`, and reported.
 ///
 /// # Errors
 /// Where a file is missing or wrong, or the weights do not fit the configuration.
@@ -109,11 +69,11 @@ pub fn load(folder: &Path, placement: &Placement, seed: u64) -> Result<Loaded> {
     (family(&read_config(folder)?)?.load)(folder, placement, seed)
 }
 
-/// A reader at random out of the text of a `config.json`, whatever its family.
+/// A model at random out of the text of a `config.json`, whatever its family.
 ///
 /// # Errors
 /// Where the configuration is wrong.
-pub fn init(config: &str, placement: &Placement, seed: u64) -> Result<Box<dyn Reader>> {
+pub fn init(config: &str, placement: &Placement, seed: u64) -> Result<AnyModel> {
     (family(config)?.init)(config, placement, seed)
 }
 
@@ -121,4 +81,12 @@ pub fn init(config: &str, placement: &Placement, seed: u64) -> Result<Box<dyn Re
 pub(crate) fn read_config(folder: &Path) -> Result<String> {
     let path = folder.join("config.json");
     std::fs::read_to_string(&path).map_err(NnError::io(&path))
+}
+
+/// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's libraries read them.
+pub(crate) fn save(folder: &Path, config: &impl Serialize, parameters: &Parameters) -> Result<()> {
+    let path = folder.join("config.json");
+    let text = serde_json::to_string_pretty(config)? + "\n";
+    std::fs::write(&path, text).map_err(NnError::io(&path))?;
+    parameters.save(&folder.join("model.safetensors"))
 }

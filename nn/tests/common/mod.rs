@@ -70,7 +70,7 @@ pub fn numbers(tensor: &Tensor) -> Vec<f32> {
 
 /// All weights of a model, by name.
 pub fn values(model: &BertForQuestionAnswering) -> Vec<(String, Vec<f32>)> {
-    use qapipe_nn::Reader;
+    use qapipe_nn::Network;
     let parameters = model.parameters();
     parameters.iter().flat_map(|one| one.names()).map(|name| (name.to_owned(), numbers(&parameters.value(name).unwrap()))).collect()
 }

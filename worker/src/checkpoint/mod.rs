@@ -6,7 +6,7 @@ mod trained;
 use std::path::Path;
 
 use qapipe_engine::StageError;
-use qapipe_nn::Reader;
+use qapipe_nn::Network;
 use qapipe_stages::features::{Features, Info};
 use qapipe_stages::tokenizer::{self, TOKENIZER_FILES};
 
@@ -45,7 +45,7 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// With both figures, where it cannot.
-pub fn check_features(model: &dyn Reader, folder: &Path, info: &Info, features: &Features) -> Result<(), Error> {
+pub fn check_features(model: &dyn Network, folder: &Path, info: &Info, features: &Features) -> Result<(), Error> {
     let (needed, rows) = (i64::from(info.vocab_size), model.vocabulary());
     if needed > rows {
         let message =

@@ -55,8 +55,8 @@ fn bring(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Error> {
         save(&tokenizer, output)?;
     }
     let (model, report) = models::load(output, &Placement::inference(Device::Cpu), cx.request.seed)?;
-    tokenizer::check_size(&tokenizer, usize::try_from(model.vocabulary()).unwrap_or(0), source)?;
-    cx.reporter.log(&format!("{source}: {} parameters, vocabulary of {}", model.parameters().count(), size(&tokenizer)));
+    tokenizer::check_size(&tokenizer, usize::try_from(model.network().vocabulary()).unwrap_or(0), source)?;
+    cx.reporter.log(&format!("{source}: {} parameters, vocabulary of {}", model.network().parameters().count(), size(&tokenizer)));
     tell("not in the file, drawn when it is trained", &report.initialised, cx);
     tell("in the file, not used", &report.unused, cx);
     Ok(())
@@ -92,8 +92,8 @@ fn make(cx: &StageCx<'_>, mut config: Map<String, Value>, vocab_size: usize, out
     config.insert("vocab_size".into(), size(&tokenizer).into());
     config.insert("pad_token_id".into(), tokenizer.token_to_id("[PAD]").into());
     let model = models::init(&Value::Object(config).to_string(), &Placement::inference(Device::Cpu), cx.request.seed)?;
-    cx.reporter.log(&format!("new model: {} parameters, vocabulary of {}", model.parameters().count(), size(&tokenizer)));
-    Ok(model.save(output)?)
+    cx.reporter.log(&format!("new model: {} parameters, vocabulary of {}", model.network().parameters().count(), size(&tokenizer)));
+    Ok(model.network().save(output)?)
 }
 
 /// Rows that an embedding needs for a tokenizer: its largest id and one.

@@ -72,6 +72,7 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let info = Info::open(data).map_err(Error::from)?;
     let (model, found) = models::load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
     whole(&found)?;
+    let model = model.into_reader().map_err(Error::from)?;
     check_features(model.as_ref(), folder, &info, &features)?;
     let trained = Trained::open(folder)?;
     let settings = wanted.settings(&info, trained.as_ref())?;

@@ -70,8 +70,8 @@ fn open(
     if !found.initialised.is_empty() {
         cx.reporter.log(&format!("new, drawn by the seed: {}", found.initialised.join(", ")));
     }
-    checkpoint::check_features(model.as_ref(), base, info, features)?;
-    Ok(model)
+    checkpoint::check_features(model.network(), base, info, features)?;
+    Ok(model.into_reader()?)
 }
 
 /// Trains the model; gives what happened, and the energy that it took.
