@@ -10,6 +10,7 @@ mod builder;
 pub mod device;
 mod error;
 mod forward;
+mod generate;
 mod layers;
 mod loss;
 pub mod models;
@@ -24,8 +25,11 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use builder::LoadReport;
 pub use error::{NnError, Result};
 pub use forward::Forward;
+pub use generate::{Generated, Limits, greedy};
 pub use loss::span_loss;
-pub use models::{AnyModel, BertConfig, BertForQuestionAnswering, Decoding, Network, Reader, SpanLogits, Writer};
+pub use models::{
+    AnyModel, BertConfig, BertForQuestionAnswering, Decoding, Network, Reader, SpanLogits, T5Config, T5ForConditionalGeneration, Writer,
+};
 pub use packed::Packed;
 pub use pairs::{Form, Pairs};
 pub use parameters::{Parameters, Placement, Snapshot};

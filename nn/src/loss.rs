@@ -28,7 +28,7 @@ pub fn span_loss(logits: &SpanLogits, packed: &Packed, starts: &Tensor, ends: &T
 /// Mean cross-entropy of one position per sequence.
 fn position_loss(logits: &Tensor, packed: &Packed, targets: &Tensor, lengths: &Tensor) -> Result<Tensor> {
     const IGNORED: i64 = -100;
-    let (rows, width) = (packed.sequences(), packed.max_len());
+    let (rows, width) = (packed.sequences(), packed.width());
     let table = padded(logits, packed)?.f_view([rows, width])?;
     let inside = targets.f_ge(0)?.f_logical_and(&targets.f_lt_tensor(lengths)?)?;
     let targets = targets.f_masked_fill(&inside.f_logical_not()?, IGNORED)?;
@@ -36,12 +36,17 @@ fn position_loss(logits: &Tensor, packed: &Packed, targets: &Tensor, lengths: &T
     Ok(sum.f_div(&inside.f_sum(Kind::Float)?.f_clamp_min(1.0)?)?)
 }
 
-/// Logits `[tokens]` in the padded table `[sequences * max_len]`, minus infinity where there is no token.
+/// Logits `[tokens]` in the padded table `[sequences * width]`, minus infinity where there is no token.
 fn padded(logits: &Tensor, packed: &Packed) -> Result<Tensor> {
     if packed.is_even() {
         return Ok(logits.shallow_clone());
     }
-    let size = packed.sequences() * packed.max_len();
+    let size = packed.sequences() * packed.width();
     let empty = Tensor::f_full([size], f64::NEG_INFINITY, (logits.kind(), logits.device()))?;
     Ok(empty.f_index_copy(0, &packed.slots()?, logits)?)
+}
+
+/// The log-probability that logits `[tokens, vocabulary]`, f32, give each target, i64 `[tokens]`: f32 `[tokens]`.
+pub(crate) fn log_probabilities(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    Ok(logits.f_cross_entropy_loss::<Tensor>(targets, None, Reduction::None, -100, 0.0)?.f_neg()?)
 }

@@ -7,6 +7,9 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{NnError, Result};
 use crate::shim;
 
+/// The padded table is a multiple of this wide.
+const STEP: usize = 8;
+
 /// Sequences of tokens, packed. States that a model makes of them are `[tokens, hidden]`; only the attention, and the loss, look at
 /// where a sequence ends. All tensors are views of one buffer, so that a batch is one transfer.
 #[derive(Debug)]
@@ -14,6 +17,7 @@ pub struct Packed {
     buffer: Tensor,
     lengths: Vec<i64>,
     max_len: i64,
+    width: i64,
     max_id: i64,
     max_segment: i64,
     mask: OnceCell<Tensor>,
@@ -30,12 +34,13 @@ impl Packed {
         if sequences.is_empty() || sequences.iter().any(|(ids, _)| ids.is_empty()) {
             return Err(NnError::Input("a batch needs at least one sequence, and a sequence at least one token".into()));
         }
-        let columns = Columns::fill(sequences, tokens, longest);
+        let width = longest.next_multiple_of(STEP);
+        let columns = Columns::fill(sequences, tokens, width);
         let max_id = sequences.iter().flat_map(|(ids, _)| ids.iter()).max().map_or(0, |&id| i64::from(id));
         let max_segment = i64::from(sequences.iter().any(|(ids, start)| (*start as usize) < ids.len()));
         let lengths = sequences.iter().map(|(ids, _)| signed(ids.len())).collect();
         let buffer = Tensor::f_from_slice(&columns.0)?;
-        let packed = Self { buffer, lengths, max_len: signed(longest), max_id, max_segment, mask: OnceCell::new() };
+        let packed = Self { buffer, lengths, max_len: signed(longest), width: signed(width), max_id, max_segment, mask: OnceCell::new() };
         if device == Device::Cpu { Ok(packed) } else { packed.to_device(device) }
     }
 
@@ -69,8 +74,8 @@ impl Packed {
 
     /// This batch over another copy of its buffer.
     fn with(&self, buffer: Tensor) -> Self {
-        let Self { max_len, max_id, max_segment, .. } = *self;
-        Self { buffer, lengths: self.lengths.clone(), max_len, max_id, max_segment, mask: OnceCell::new() }
+        let Self { max_len, width, max_id, max_segment, .. } = *self;
+        Self { buffer, lengths: self.lengths.clone(), max_len, width, max_id, max_segment, mask: OnceCell::new() }
     }
 
     /// Where its tensors are.
@@ -135,7 +140,7 @@ impl Packed {
         self.column(2)
     }
 
-    /// Where each token stands in a padded table `[sequences, max_len]`, as an index into its flattened form, i64 `[tokens]`.
+    /// Where each token stands in a padded table `[sequences, width]`, as an index into its flattened form, i64 `[tokens]`.
     #[allow(clippy::missing_errors_doc)]
     pub fn slots(&self) -> Result<Tensor> {
         self.column(3)
@@ -149,18 +154,43 @@ impl Packed {
         Ok(tail.f_view_dtype(Kind::Int)?.f_narrow(0, 0, self.sequences() + 1)?)
     }
 
-    /// Whether all sequences are of one length, so that the packed form is the padded one.
+    /// Width of the padded table: the longest sequence, rounded up as matrix kernels like it.
     #[must_use]
-    pub fn is_even(&self) -> bool {
-        self.tokens() == self.sequences() * self.max_len
+    pub fn width(&self) -> i64 {
+        self.width
     }
 
-    /// Which places of the padded table hold a token, bool `[sequences, 1, 1, max_len]`, as attention takes it. Made once a batch.
+    /// Whether all sequences are as long as the padded table is wide, so that the packed form is the padded one.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        self.tokens() == self.sequences() * self.width()
+    }
+
+    /// States `[tokens, heads, head_dim]` as a padded table `[sequences, heads, width, head_dim]`.
+    pub(crate) fn spread(&self, states: &Tensor) -> Result<Tensor> {
+        let (rows, width) = (self.sequences(), self.width());
+        let [_, heads, size] = states.size()[..] else { return Ok(states.shallow_clone()) };
+        let table = if self.is_even() {
+            states.shallow_clone()
+        } else {
+            let empty = Tensor::f_zeros([rows * width, heads, size], (states.kind(), states.device()))?;
+            empty.f_index_copy(0, &self.slots()?, states)?
+        };
+        Ok(table.f_view([rows, width, heads, size])?.f_transpose(1, 2)?)
+    }
+
+    /// What [`Packed::spread`] spread, `[tokens, heads, head_dim]`.
+    pub(crate) fn gather(&self, table: &Tensor) -> Result<Tensor> {
+        let states = table.f_transpose(1, 2)?.f_flatten(0, 1)?;
+        if self.is_even() { Ok(states) } else { Ok(states.f_index_select(0, &self.slots()?)?) }
+    }
+
+    /// Which places of the padded table hold a token, bool `[sequences, 1, 1, width]`, as attention takes it. Made once a batch.
     pub(crate) fn mask(&self) -> Result<&Tensor> {
         if let Some(mask) = self.mask.get() {
             return Ok(mask);
         }
-        let (rows, width) = (self.sequences(), self.max_len);
+        let (rows, width) = (self.sequences(), self.width());
         let holds = Tensor::f_ones([self.tokens()], (Kind::Bool, self.device()))?;
         let mask = Tensor::f_zeros([rows * width], (Kind::Bool, self.device()))?.f_index_copy(0, &self.slots()?, &holds)?;
         let mask = mask.f_view([rows, 1, 1, width])?;
@@ -176,7 +206,7 @@ impl Packed {
 struct Columns(Vec<i64>);
 
 impl Columns {
-    fn fill(sequences: &[(&[u32], u32)], tokens: usize, longest: usize) -> Self {
+    fn fill(sequences: &[(&[u32], u32)], tokens: usize, width: usize) -> Self {
         let mut all = vec![0_i64; 4 * tokens];
         let mut ends = vec![0_u32];
         let mut at = 0;
@@ -185,7 +215,7 @@ impl Columns {
                 all[at] = i64::from(id);
                 all[tokens + at] = signed(position);
                 all[2 * tokens + at] = i64::from(position >= *context as usize);
-                all[3 * tokens + at] = signed(row * longest + position);
+                all[3 * tokens + at] = signed(row * width + position);
                 at += 1;
             }
             ends.push(u32::try_from(at).unwrap_or(u32::MAX));

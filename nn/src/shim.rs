@@ -14,7 +14,19 @@ type Raw = *mut c_void;
 unsafe extern "C" {
     fn qapipe_free(text: *mut c_char);
     fn qapipe_keep_pages();
-    fn qapipe_flash_attention(out: *mut Raw, query: Raw, key: Raw, value: Raw, ends: Raw, longest: i64, dropout: f64) -> *mut c_char;
+    #[allow(clippy::too_many_arguments)]
+    fn qapipe_flash_attention(
+        out: *mut Raw,
+        query: Raw,
+        key: Raw,
+        value: Raw,
+        query_ends: Raw,
+        key_ends: Raw,
+        longest_query: i64,
+        longest_key: i64,
+        dropout: f64,
+        scale: f64,
+    ) -> *mut c_char;
     fn qapipe_collect_gradients(
         leaves: *const Raw,
         views: *const Raw,
@@ -45,13 +57,34 @@ unsafe extern "C" {
     fn qapipe_pin(out: *mut Raw, tensor: Raw) -> *mut c_char;
 }
 
-/// Attention within each sequence on a CUDA device: query, key and value `[tokens, heads, head_dim]` in half precision, `ends` i32
-/// `[sequences + 1]`, `longest` the tokens of the longest sequence. Gives `[tokens, heads, head_dim]` with its gradient.
-pub(crate) fn flash_attention(query: &Tensor, key: &Tensor, value: &Tensor, ends: &Tensor, longest: i64, dropout: f64) -> Result<Tensor> {
+/// Attention within each sequence on a CUDA device: query, key and value `[tokens, heads, head_dim]` in half precision. Of queries and
+/// of keys: `ends` i32 `[sequences + 1]`, `longest` the tokens of the longest sequence. The scores are multiplied with `scale`, 1/√head_dim
+/// where there is none. Gives `[query tokens, heads, head_dim]` with its gradient.
+pub(crate) fn flash_attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    ends: &[Tensor; 2],
+    longest: [i64; 2],
+    dropout: f64,
+    scale: Option<f64>,
+) -> Result<Tensor> {
     let mut out = std::ptr::null_mut();
+    let ([queries, keys], [longest_query, longest_key], scale) = (ends.each_ref().map(raw), longest, scale.unwrap_or(f64::NAN));
     // SAFETY: the pointers are of live tensors; the function writes `out` only when it reports no error.
     unsafe {
-        checked(qapipe_flash_attention(&raw mut out, raw(query), raw(key), raw(value), raw(ends), longest, dropout))?;
+        checked(qapipe_flash_attention(
+            &raw mut out,
+            raw(query),
+            raw(key),
+            raw(value),
+            queries,
+            keys,
+            longest_query,
+            longest_key,
+            dropout,
+            scale,
+        ))?;
         Ok(owned(out))
     }
 }

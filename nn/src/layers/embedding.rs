@@ -21,6 +21,11 @@ impl Embedding {
         Ok(Self { weight, padding: padding.unwrap_or(-1) })
     }
 
+    /// How well states `[tokens, width]` fit each vector: `[tokens, rows]`. A head that shares the table's weights.
+    pub(crate) fn scores(&self, states: &Tensor) -> Result<Tensor> {
+        Ok(states.f_linear(&self.weight, None::<&Tensor>)?)
+    }
+
     /// Of numbers `[tokens]`: `[tokens, width]`.
     pub(crate) fn forward(&self, numbers: &Tensor) -> Result<Tensor> {
         Ok(Tensor::f_embedding(&self.weight, numbers, self.padding, false, false)?)

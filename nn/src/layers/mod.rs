@@ -5,12 +5,13 @@ mod attention;
 mod embedding;
 mod layer_norm;
 mod linear;
+mod relative_bias;
 mod rms_norm;
 
 pub(crate) use activation::Activation;
-pub(crate) use attention::{Heads, attention};
+pub(crate) use attention::{Bias, Heads, Look, attention};
 pub(crate) use embedding::Embedding;
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
-#[allow(unused_imports)]
+pub(crate) use relative_bias::{Buckets, RelativeBias};
 pub(crate) use rms_norm::RmsNorm;

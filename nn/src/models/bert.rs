@@ -8,7 +8,7 @@ use super::{AnyModel, BertConfig, Model, Network, Reader, SpanLogits, read_confi
 use crate::builder::{Builder, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
-use crate::layers::{Activation, Embedding, Heads, LayerNorm, Linear, attention};
+use crate::layers::{Activation, Embedding, Heads, LayerNorm, Linear, Look, attention};
 use crate::packed::Packed;
 use crate::parameters::{Parameters, Placement};
 use crate::parity;
@@ -214,7 +214,7 @@ impl Layer {
     }
 
     fn forward(&self, states: &Tensor, packed: &Packed, forward: &Forward) -> Result<Tensor> {
-        let seen = attention(&self.split(states)?, packed, self.attention_dropout, forward)?;
+        let seen = attention(&self.split(states)?, &Look::within(packed, self.attention_dropout), forward)?;
         let mixed = forward.dropout(self.mixed.forward(&seen)?, self.dropout)?;
         let states = self.mixed_norm.forward(&mixed.f_add(states)?)?;
         let inner = self.activation.apply(&self.inner.forward(&states)?)?;

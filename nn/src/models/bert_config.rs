@@ -130,8 +130,7 @@ impl BertConfig {
 
     /// Checks the sizes: positive, and not so large that a mistake would take all memory.
     fn check_sizes(&self) -> Result<()> {
-        const MOST: i64 = 1 << 24;
-        let sizes = [
+        super::check_sizes(&[
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("num_hidden_layers", self.num_hidden_layers),
@@ -139,16 +138,14 @@ impl BertConfig {
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
-        ];
-        match sizes.into_iter().find(|&(_, size)| !(1..=MOST).contains(&size)) {
-            Some((field, size)) => Err(NnError::Config { field, message: format!("is {size}, and must be between 1 and {MOST}") }),
-            None if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) => {
-                Err(NnError::Config { field: "initializer_range", message: "must be a number that is not negative".into() })
-            }
-            None if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) => {
-                Err(NnError::Config { field: "layer_norm_eps", message: "must be a positive number".into() })
-            }
-            None => Ok(()),
+        ])?;
+        let wrong = |field, message: &str| Err(NnError::Config { field, message: message.into() });
+        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
+            return wrong("initializer_range", "must be a number that is not negative");
         }
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) {
+            return wrong("layer_norm_eps", "must be a positive number");
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,8 @@
 mod bert;
 mod bert_config;
 mod network;
+mod t5;
+mod t5_config;
 
 use std::path::Path;
 
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub use bert::BertForQuestionAnswering;
 pub use bert_config::BertConfig;
 pub use network::{AnyModel, Decoding, Network, Reader, SpanLogits, Writer};
+pub use t5::T5ForConditionalGeneration;
+pub use t5_config::T5Config;
 
 use crate::builder::LoadReport;
 use crate::error::{NnError, Result};
@@ -35,7 +39,7 @@ pub struct Model {
 }
 
 /// All families.
-pub const MODELS: &[Model] = &[bert::MODEL];
+pub const MODELS: &[Model] = &[bert::MODEL, t5::MODEL];
 
 /// The names of all families.
 #[must_use]
@@ -81,6 +85,15 @@ pub fn init(config: &str, placement: &Placement, seed: u64) -> Result<AnyModel> 
 pub(crate) fn read_config(folder: &Path) -> Result<String> {
     let path = folder.join("config.json");
     std::fs::read_to_string(&path).map_err(NnError::io(&path))
+}
+
+/// Checks sizes of a configuration: positive, and not so large that a mistake would take all memory.
+pub(crate) fn check_sizes(sizes: &[(&'static str, i64)]) -> Result<()> {
+    const MOST: i64 = 1 << 24;
+    match sizes.iter().find(|(_, size)| !(1..=MOST).contains(size)) {
+        Some(&(field, size)) => Err(NnError::Config { field, message: format!("is {size}, and must be between 1 and {MOST}") }),
+        None => Ok(()),
+    }
 }
 
 /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's libraries read them.

@@ -3,6 +3,7 @@
 //! A folder holds `config.json`, `model.safetensors` and `golden.safetensors`; the last has a family's inputs and expected outputs.
 
 mod bert;
+mod t5;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,13 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 use crate::error::{NnError, Result};
-use crate::models::{MODELS, family_name, read_config};
+use crate::generate::{Generated, Limits, greedy};
+use crate::models::{MODELS, Writer, family_name, read_config};
+use crate::packed::{Packed, signed};
+use crate::weights::Weights;
 
 pub(crate) use bert::bert;
+pub(crate) use t5::t5;
 
 /// Most by which a logit or a loss may differ.
 pub const TOLERANCE: f64 = 1e-5;
@@ -127,4 +132,28 @@ pub(crate) fn compared(what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f6
     }
     let difference = ours.f_view([-1])?.f_sub(&theirs.f_view([-1])?)?.f_abs()?.f_max()?.f_double_value(&[])?;
     Ok(Check { what: what.to_owned(), difference, tolerance })
+}
+
+/// Rows of token ids, each as long as its row of the mask has ones.
+pub(crate) fn rows_of(golden: &Weights, ids: &str, mask: Option<&str>) -> Result<Vec<Vec<u32>>> {
+    let rows = Vec::<Vec<i64>>::try_from(&golden.tensor(ids)?)?;
+    let mask = mask.map(|mask| golden.tensor(mask).and_then(|mask| Ok(Vec::<Vec<i64>>::try_from(&mask)?))).transpose()?;
+    let length = |row: usize| mask.as_ref().map_or(usize::MAX, |mask| mask[row].iter().filter(|&&one| one == 1).count());
+    let unsigned = |(row, ids): (usize, Vec<i64>)| ids.into_iter().take(length(row)).map(|id| u32::try_from(id).unwrap_or(0)).collect();
+    Ok(rows.into_iter().enumerate().map(unsigned).collect())
+}
+
+/// Compares greedy decoding with `gen`, whose rows begin with `before` tokens that were given, and are filled up once one of `ends` has
+/// come. The difference is the number of rows that are not equal.
+pub(crate) fn greedy_tokens(model: &dyn Writer, golden: &Weights, sources: &Packed, ends: &[u32], before: usize) -> Result<Check> {
+    let theirs = rows_of(golden, "gen", None)?;
+    let most = theirs.iter().map(|row| row.len().saturating_sub(before)).max().unwrap_or(0);
+    let found = greedy(model, sources, &Limits { most: signed(most), ends: ends.to_vec(), not_first: None })?;
+    let equal = |(ours, theirs): (&Generated, &Vec<u32>)| {
+        let wanted = if ours.ended { ours.tokens.len() } else { most };
+        ours.tokens.len() == wanted && theirs.get(before..before + wanted) == Some(ours.tokens.as_slice())
+    };
+    let wrong = found.len().abs_diff(theirs.len()) + found.iter().zip(&theirs).filter(|&row| !equal(row)).count();
+    #[allow(clippy::cast_precision_loss)]
+    Ok(Check { what: "greedy tokens".to_owned(), difference: wrong as f64, tolerance: 0.0 })
 }

@@ -1,0 +1,242 @@
+//! T5's two stacks of blocks.
+
+use tch::{Kind, Tensor};
+
+use crate::builder::{Builder, Init};
+use crate::error::{NnError, Result};
+use crate::forward::Forward;
+use crate::layers::{Activation, Bias, Buckets, Heads, Linear, Look, RelativeBias, RmsNorm, attention};
+use crate::models::T5Config;
+use crate::packed::Packed;
+
+/// The encoder, or the decoder: blocks over a residual stream in f32, and a norm.
+#[derive(Debug)]
+pub(super) struct Stack {
+    pub(super) blocks: Vec<Block>,
+    pub(super) positions: RelativeBias,
+    norm: RmsNorm,
+    is_decoder: bool,
+    dropout: f64,
+}
+
+impl Stack {
+    pub(super) fn new(builder: &mut Builder<'_>, config: &T5Config, is_decoder: bool) -> Result<Self> {
+        let (name, layers) = if is_decoder { ("decoder", config.decoder_layers()) } else { ("encoder", config.num_layers) };
+        let buckets = Buckets {
+            count: config.relative_attention_num_buckets,
+            max_distance: config.relative_attention_max_distance,
+            bidirectional: !is_decoder,
+        };
+        let prefix = format!("{name}.block.0.layer.0.SelfAttention.relative_attention_bias");
+        let blocks =
+            (0..layers).map(|number| Block::new(builder, config, &format!("{name}.block.{number}"), is_decoder)).collect::<Result<_>>()?;
+        let positions = RelativeBias::new(builder, &prefix, buckets, config.num_heads, deviation(config, config.d_model))?;
+        let norm = RmsNorm::new(builder, &format!("{name}.final_layer_norm"), config.d_model, config.layer_norm_epsilon)?;
+        Ok(Self { blocks, positions, norm, is_decoder, dropout: config.dropout_rate })
+    }
+
+    /// States `[tokens, d_model]` of embeddings `[tokens, d_model]`; a decoder's look at the encoder's too.
+    pub(super) fn forward(&self, embedded: &Tensor, packed: &Packed, source: Option<&Source<'_>>, forward: &Forward) -> Result<Tensor> {
+        let bias = Bias::new(self.bias(packed)?, packed)?;
+        let mut states = forward.dropout(embedded.f_to_kind(Kind::Float)?, self.dropout)?;
+        for block in &self.blocks {
+            states = block.forward(&states, packed, &bias, source, forward)?;
+        }
+        self.finish(&states, forward)
+    }
+
+    /// The last norm.
+    pub(super) fn finish(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
+        forward.dropout(self.norm.narrowed(states)?, self.dropout)
+    }
+
+    /// What is added to the scores of a batch: where tokens stand to each other, and for a decoder that none sees what comes later.
+    fn bias(&self, packed: &Packed) -> Result<Tensor> {
+        let width = packed.width();
+        let table = self.positions.table(0, width, width)?;
+        if !self.is_decoder {
+            return Ok(table);
+        }
+        let later = Tensor::f_ones([width, width], (Kind::Bool, table.device()))?.f_triu(1)?;
+        Ok(table.f_masked_fill(&later, f64::NEG_INFINITY)?)
+    }
+}
+
+/// What a decoder reads: the encoder's states, packed as they are.
+pub(super) struct Source<'a> {
+    pub(super) states: &'a Tensor,
+    pub(super) packed: &'a Packed,
+}
+
+/// Attention within the text, attention to the source (in a decoder), and a feed-forward part, each with a norm before it and a residual.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) own: OwnAttention,
+    pub(super) cross: Option<CrossAttention>,
+    pub(super) feed: FeedForward,
+    dropout: f64,
+}
+
+impl Block {
+    fn new(builder: &mut Builder<'_>, config: &T5Config, prefix: &str, is_decoder: bool) -> Result<Self> {
+        let own = OwnAttention::new(builder, config, &format!("{prefix}.layer.0"))?;
+        let cross = if is_decoder { Some(CrossAttention::new(builder, config, &format!("{prefix}.layer.1"))?) } else { None };
+        let feed = FeedForward::new(builder, config, &format!("{prefix}.layer.{}", if is_decoder { 2 } else { 1 }))?;
+        Ok(Self { own, cross, feed, dropout: config.dropout_rate })
+    }
+
+    fn forward(&self, states: &Tensor, packed: &Packed, bias: &Bias, source: Option<&Source<'_>>, forward: &Forward) -> Result<Tensor> {
+        let add = |states: &Tensor, more: Tensor| Ok::<_, NnError>(states.f_add(&forward.dropout(more, self.dropout)?)?);
+        let look = Look { queries: packed, keys: packed, bias: Some(bias), scale: Some(1.0), dropout: self.dropout };
+        let mut states = add(states, self.own.out.forward(&attention(&self.own.heads(states)?, &look, forward)?)?)?;
+        if let (Some(cross), Some(source)) = (&self.cross, source) {
+            let (key, value) = cross.memory(source.states)?;
+            let heads = Heads { query: cross.query(&states)?, key, value };
+            let look = Look { queries: packed, keys: source.packed, bias: None, scale: Some(1.0), dropout: self.dropout };
+            states = add(&states, cross.out.forward(&attention(&heads, &look, forward)?)?)?;
+        }
+        add(&states, self.feed.forward(&states, forward)?)
+    }
+}
+
+/// Attention of a text to itself.
+#[derive(Debug)]
+pub(super) struct OwnAttention {
+    norm: RmsNorm,
+    /// Query, key and value in one.
+    projections: Linear,
+    pub(super) out: Linear,
+    heads: i64,
+}
+
+impl OwnAttention {
+    fn new(builder: &mut Builder<'_>, config: &T5Config, prefix: &str) -> Result<Self> {
+        let (width, inner) = (config.d_model, config.inner());
+        let names = ["q", "k", "v"].map(|part| format!("{prefix}.SelfAttention.{part}"));
+        let inits = [query_init(config), memory_init(config), memory_init(config)];
+        Ok(Self {
+            norm: RmsNorm::new(builder, &format!("{prefix}.layer_norm"), width, config.layer_norm_epsilon)?,
+            projections: Linear::without_bias(builder, &names, width, inner, &inits)?,
+            out: Linear::without_bias(builder, &[format!("{prefix}.SelfAttention.o")], inner, width, &[out_init(config)])?,
+            heads: config.num_heads,
+        })
+    }
+
+    /// Queries, keys and values of residual states: views of one product, whose gradient is one copy.
+    pub(super) fn heads(&self, states: &Tensor) -> Result<Heads> {
+        let product = self.projections.forward(&self.norm.narrowed(states)?)?;
+        match unbound(&product, 3, self.heads)?.as_slice() {
+            [query, key, value] => Ok(Heads { query: query.shallow_clone(), key: key.shallow_clone(), value: value.shallow_clone() }),
+            _ => Err(NnError::torch("a product of three projections has no three parts")),
+        }
+    }
+}
+
+/// Attention of a target to its source.
+#[derive(Debug)]
+pub(super) struct CrossAttention {
+    norm: RmsNorm,
+    query: Linear,
+    /// Key and value in one.
+    memory: Linear,
+    pub(super) out: Linear,
+    heads: i64,
+}
+
+impl CrossAttention {
+    fn new(builder: &mut Builder<'_>, config: &T5Config, prefix: &str) -> Result<Self> {
+        let (width, inner) = (config.d_model, config.inner());
+        let name = |part: &str| format!("{prefix}.EncDecAttention.{part}");
+        Ok(Self {
+            norm: RmsNorm::new(builder, &format!("{prefix}.layer_norm"), width, config.layer_norm_epsilon)?,
+            query: Linear::without_bias(builder, &[name("q")], width, inner, &[query_init(config)])?,
+            memory: Linear::without_bias(builder, &[name("k"), name("v")], width, inner, &[memory_init(config)])?,
+            out: Linear::without_bias(builder, &[name("o")], inner, width, &[out_init(config)])?,
+            heads: config.num_heads,
+        })
+    }
+
+    /// Queries of residual states, `[tokens, heads, d_kv]`.
+    pub(super) fn query(&self, states: &Tensor) -> Result<Tensor> {
+        let product = self.query.forward(&self.norm.narrowed(states)?)?;
+        Ok(product.f_view([product.size()[0], self.heads, -1])?)
+    }
+
+    /// Keys and values of the encoder's states, each `[source tokens, heads, d_kv]`.
+    pub(super) fn memory(&self, source: &Tensor) -> Result<(Tensor, Tensor)> {
+        match unbound(&self.memory.forward(source)?, 2, self.heads)?.as_slice() {
+            [key, value] => Ok((key.shallow_clone(), value.shallow_clone())),
+            _ => Err(NnError::torch("a product of two projections has no two parts")),
+        }
+    }
+}
+
+/// The feed-forward part, with or without a gate (Shazeer 2020, arXiv 2002.05202).
+#[derive(Debug)]
+pub(super) struct FeedForward {
+    norm: RmsNorm,
+    /// The map in; with a gate, the gate's before it.
+    inner: Linear,
+    outer: Linear,
+    activation: Activation,
+    gated: bool,
+    dropout: f64,
+}
+
+impl FeedForward {
+    fn new(builder: &mut Builder<'_>, config: &T5Config, prefix: &str) -> Result<Self> {
+        let (activation, gated) = config.activation()?;
+        let parts: &[&str] = if gated { &["wi_0", "wi_1"] } else { &["wi"] };
+        let names: Vec<String> = parts.iter().map(|part| format!("{prefix}.DenseReluDense.{part}")).collect();
+        Ok(Self {
+            norm: RmsNorm::new(builder, &format!("{prefix}.layer_norm"), config.d_model, config.layer_norm_epsilon)?,
+            inner: Linear::without_bias(builder, &names, config.d_model, config.d_ff, &[Init::Normal(deviation(config, config.d_model))])?,
+            outer: Linear::without_bias(
+                builder,
+                &[format!("{prefix}.DenseReluDense.wo")],
+                config.d_ff,
+                config.d_model,
+                &[Init::Normal(deviation(config, config.d_ff))],
+            )?,
+            activation,
+            gated,
+            dropout: config.dropout_rate,
+        })
+    }
+
+    /// What it adds to residual states.
+    pub(super) fn forward(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
+        let inner = self.inner.forward(&self.norm.narrowed(states)?)?;
+        let active = if self.gated {
+            let half = inner.size()[1] / 2;
+            self.activation.apply(&inner.f_narrow(1, 0, half)?)?.f_mul(&inner.f_narrow(1, half, half)?)?
+        } else {
+            self.activation.apply(&inner)?
+        };
+        self.outer.forward(&forward.dropout(active, self.dropout)?)
+    }
+}
+
+/// A product `[tokens, parts * heads * size]` in its parts, each `[tokens, heads, size]`.
+fn unbound(product: &Tensor, parts: i64, heads: i64) -> Result<Vec<Tensor>> {
+    Ok(product.f_view([product.size()[0], parts, heads, -1])?.f_unbind(1)?)
+}
+
+/// How weights that take `inputs` numbers are spread, at random.
+#[allow(clippy::cast_precision_loss)]
+fn deviation(config: &T5Config, inputs: i64) -> f64 {
+    config.initializer_factor * (inputs as f64).powf(-0.5)
+}
+
+/// Queries begin small: nothing else scales the scores.
+fn query_init(config: &T5Config) -> Init {
+    Init::Normal(deviation(config, config.d_model * config.d_kv))
+}
+
+fn memory_init(config: &T5Config) -> Init {
+    Init::Normal(deviation(config, config.d_model))
+}
+
+fn out_init(config: &T5Config) -> Init {
+    Init::Normal(deviation(config, config.inner()))
+}
