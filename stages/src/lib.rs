@@ -15,6 +15,7 @@ pub mod hub;
 pub mod kinds;
 pub mod metric;
 pub mod postprocess;
+pub mod prompts;
 pub mod python;
 pub mod refusal;
 pub mod sample;

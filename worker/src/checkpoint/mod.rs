@@ -102,3 +102,12 @@ pub fn other_form(model: &AnyModel) -> StageError {
     };
     StageError::failed(message).help("tokenize with this very model")
 }
+
+/// Bytes of a model's weights on disk.
+///
+/// # Errors
+/// What the file system says.
+pub fn weight_bytes(folder: &Path) -> Result<u64, Error> {
+    let path = folder.join(WEIGHTS);
+    Ok(std::fs::metadata(&path).map_err(Error::io(&path))?.len())
+}

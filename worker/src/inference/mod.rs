@@ -4,7 +4,7 @@ mod pointing;
 mod writing;
 
 pub use pointing::Pointing;
-pub use writing::{Manner, Writing};
+pub use writing::{Manner, Proposal, Writing};
 
 use qapipe_engine::StageCx;
 use qapipe_nn::Network;

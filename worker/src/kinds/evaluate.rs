@@ -15,7 +15,7 @@ use qapipe_stages::tables::MetricsRow;
 use qapipe_stages::text_features::Texts;
 use serde::Deserialize;
 
-use crate::checkpoint::{Trained, WEIGHTS, check_features, manner, other_form, text_tokenizer};
+use crate::checkpoint::{Trained, check_features, manner, other_form, text_tokenizer, weight_bytes};
 use crate::error::Error;
 use crate::figures::{Energy, measure, peak};
 use crate::inference::{Answerer, Pointing, Writing};
@@ -212,13 +212,12 @@ fn warm_up(answerer: &dyn Answerer) -> Result<(), Error> {
 
 /// Adds what the model is: numbers, bytes, operations, where it ran.
 fn size(answerer: &dyn Answerer, folder: &Path, row: MetricsRow) -> Result<MetricsRow, Error> {
-    let (parameters, weights) = (answerer.network().parameters(), folder.join(WEIGHTS));
-    let disk = std::fs::metadata(&weights).map_err(Error::io(&weights))?.len();
+    let parameters = answerer.network().parameters();
     Ok(MetricsRow {
         device: Some(precision::name(answerer.network().parameters().device())),
         dtype: Some(precision::word(parameters.kind()).to_owned()),
         parameters: Some(signed(parameters.count())),
-        bytes: Some(signed(disk)),
+        bytes: Some(signed(weight_bytes(folder)?)),
         resident_bytes: Some(signed(parameters.resident_bytes())),
         flops: Some(answerer.flops()),
         ..row

@@ -100,6 +100,8 @@ impl Lab {
             threads: 1,
             offline: true,
             strict: false,
+            rows: self.folder.path().join("rows"),
+            anew: false,
         }
     }
 
