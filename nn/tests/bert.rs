@@ -8,7 +8,7 @@ use std::path::Path;
 use qapipe_nn::{BertConfig, BertForQuestionAnswering, Forward, Network, NnError, Packed, Placement, Reader, Weights, models};
 use tch::{Device, Kind, Tensor};
 
-use common::{config, difference, fixture, model, numbers, packed, rows, values};
+use common::{config, difference, fixture, model, numbers, packed, rows, values, write};
 
 /// The fixture's tensors under changed names, in a file: `rename` gives the new name, or none to leave a tensor out.
 fn renamed(folder: &Path, rename: impl Fn(&str) -> Option<String>, extra: &[(&str, Tensor)]) -> Weights {
@@ -19,30 +19,6 @@ fn renamed(folder: &Path, rename: impl Fn(&str) -> Option<String>, extra: &[(&st
     let path = folder.join("model.safetensors");
     write(&path, &tensors);
     Weights::open(&path).unwrap()
-}
-
-/// A safetensors file, written by hand.
-fn write(path: &Path, tensors: &[(String, Tensor)]) {
-    let (mut header, mut data) = (Vec::new(), Vec::new());
-    for (name, tensor) in tensors {
-        let (dtype, size) = match tensor.kind() {
-            Kind::Half => ("F16", 2),
-            Kind::BFloat16 => ("BF16", 2),
-            Kind::Int64 => ("I64", 8),
-            _ => ("F32", 4),
-        };
-        let mut bytes = vec![0; tensor.numel() * size];
-        tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
-        header.push(format!(
-            r#""{name}":{{"dtype":"{dtype}","shape":{:?},"data_offsets":[{},{}]}}"#,
-            tensor.size(),
-            data.len(),
-            data.len() + bytes.len()
-        ));
-        data.extend(bytes);
-    }
-    let header = format!("{{{}}}", header.join(","));
-    std::fs::write(path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()).unwrap();
 }
 
 fn load(weights: &Weights) -> Result<(BertForQuestionAnswering, qapipe_nn::LoadReport), NnError> {
@@ -185,7 +161,7 @@ fn configurations_that_cannot_be_are_refused_by_field() {
         assert!(BertConfig::parse(&format!(r#"{{"hidden_act": "{name}"}}"#)).is_ok());
     }
     let error = models::init(r#"{"model_type": "gpt"}"#, &Placement::inference(Device::Cpu), 0).err().unwrap();
-    assert_eq!(error.to_string(), "model_type \"gpt\" is not known; known are bert");
+    assert_eq!(error.to_string(), "model_type \"gpt\" is not known; known are bert, mamba, t5");
 }
 
 #[test]
