@@ -2,7 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 3] = ["src/cpp/attention.cpp", "src/cpp/optimiser.cpp", "src/cpp/runtime.cpp"];
+const SOURCES: [&str; 8] = [
+    "src/cpp/attention.cpp",
+    "src/cpp/conv.cpp",
+    "src/cpp/conv_cpu.cpp",
+    "src/cpp/optimiser.cpp",
+    "src/cpp/runtime.cpp",
+    "src/cpp/scan.cpp",
+    "src/cpp/scan_cpu.cpp",
+    "src/cpp/scan_plain.cpp",
+];
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=LIBTORCH");

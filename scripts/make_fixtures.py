@@ -6,14 +6,17 @@ usage: scripts/make_fixtures.py [OUT]
 Needs torch and transformers (made with torch 2.11.0, transformers 4.46.3). Each folder has the layout that `make parity` reads, and
 more in its golden.safetensors:
 
-  row_loss      of a reader: mean over rows of each row's loss when it runs alone, without padding
+  row_loss      of readers and language models: mean over rows of each row's loss when it runs alone, without padding
   grad.NAME     gradient of row_loss; where there is none, of loss
-  after.NAME    weights after three AdamW steps on that loss: lr 0.01, weight decay 0.01 but on biases and norms, clipped at 0.1
+  after.NAME    weights after three AdamW steps on that loss: lr 0.01, weight decay 0.01 but on biases and norms (and, of Mamba, on A_log
+                and D), clipped at 0.1
+
+Mamba's rows for that loss: row_ids, of which row_lengths count; only what comes after row_sources tokens is a target.
 """
 import pathlib, sys
 import torch
 from safetensors.torch import save_file
-from transformers import BertConfig, BertForQuestionAnswering, T5Config, T5ForConditionalGeneration
+from transformers import BertConfig, BertForQuestionAnswering, MambaConfig, MambaForCausalLM, T5Config, T5ForConditionalGeneration
 
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parent.parent / "nn/tests/fixtures")
 
@@ -44,6 +47,39 @@ def bert():
                 for r, n in enumerate(lengths))
         return torch.stack(list(rows)).mean()
 
+    finish(model, row_loss, golden, folder)
+
+
+def mamba():
+    torch.manual_seed(8)
+    config = MambaConfig(vocab_size=24, hidden_size=12, num_hidden_layers=2, state_size=5, conv_kernel=4, time_step_rank=3, use_bias=True,
+                         initializer_range=0.5)
+    model = MambaForCausalLM(config).eval()
+    for name, value in model.named_parameters():
+        if "norm" in name or name.endswith(("bias", "A_log", ".D")):
+            value.data += 0.2 * torch.randn_like(value)
+    folder = OUT / "mamba_tiny"
+    model.save_pretrained(folder, safe_serialization=True)
+    ids = torch.randint(1, config.vocab_size, (2, 13))
+    out = model(input_ids=ids, labels=ids)
+    golden = {"ids": ids, "logits": out.logits, "loss": out.loss[None], "gen": model.generate(ids[:1], max_new_tokens=8, do_sample=False)}
+    lengths, sources = [17, 9, 2, 41], [5, 8, 1, 30]
+    rows = torch.randint(1, config.vocab_size, (4, 41))
+    golden.update(row_ids=rows, row_lengths=torch.tensor(lengths), row_sources=torch.tensor(sources))
+
+    def row_loss():
+        losses = []
+        for row, length, source in zip(rows, lengths, sources):
+            labels = row[None, :length].clone()
+            labels[:, :source] = -100
+            losses.append(model(input_ids=row[None, :length], labels=labels).loss)
+        return torch.stack(losses).mean()
+
+    finish(model, row_loss, golden, folder)
+
+
+def finish(model, row_loss, golden, folder):
+    """Adds the loss over rows, its gradients, and the weights after some steps."""
     loss = row_loss()
     loss.backward()
     golden["row_loss"] = loss[None]
@@ -55,7 +91,7 @@ def bert():
 
 
 def steps(model, loss):
-    plain = lambda name: name.endswith("bias") or "LayerNorm" in name
+    plain = lambda name: name.endswith(("bias", "A_log", ".D")) or "LayerNorm" in name or "norm" in name
     groups = [{"params": [p for n, p in model.named_parameters() if not plain(n)], "weight_decay": 0.01},
               {"params": [p for n, p in model.named_parameters() if plain(n)], "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=0.01)
@@ -102,3 +138,4 @@ if __name__ == "__main__":
     bert()
     t5("t5_tiny", feed_forward_proj="relu", tie_word_embeddings=True)
     t5("t5_v11_tiny", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    mamba()

@@ -26,6 +26,19 @@ pub(crate) enum Init {
     Normal(f64),
     /// Evenly distributed between minus this and this.
     Uniform(f64),
+    /// All this.
+    Filled(f64),
+    /// The logarithms of 1, 2 and so on along the last dimension.
+    Logarithms,
+    /// Numbers whose softplus is evenly distributed on a logarithmic scale.
+    Steps {
+        /// The smallest softplus drawn.
+        least: f64,
+        /// The largest softplus drawn.
+        most: f64,
+        /// What no softplus is below.
+        floor: f64,
+    },
     /// All zero.
     Zeros,
     /// All one.
@@ -61,6 +74,8 @@ pub(crate) struct Builder<'a> {
     optional: &'a [&'a str],
     /// A beginning of names that a file may leave out.
     prefix: &'a str,
+    /// Names that files have instead of ours: ours first.
+    other_names: &'a [(&'a str, &'a str)],
 }
 
 impl<'a> Builder<'a> {
@@ -73,7 +88,21 @@ impl<'a> Builder<'a> {
     /// Parameters at random.
     pub(crate) fn random(seed: u64) -> Self {
         let (parameters, missing, misshapen, used) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
-        Self { weights: None, seed, parameters, missing, misshapen, used, optional: &[], prefix: "" }
+        Self { weights: None, seed, parameters, missing, misshapen, used, optional: &[], prefix: "", other_names: &[] }
+    }
+
+    /// The same where files may have other names for some tensors: ours first.
+    pub(crate) fn with_other_names(self, other_names: &'a [(&'a str, &'a str)]) -> Self {
+        Self { other_names, ..self }
+    }
+
+    /// A parameter that is computed with in f32, whatever the rest is, and that weight decay does not apply to.
+    pub(crate) fn precise(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        let tensor = self.tensor(&Wanted { names: &[name.to_owned()], shape, inits: &[init], decay: false })?;
+        if let Some(parameter) = self.parameters.last_mut() {
+            parameter.set_precise();
+        }
+        Ok(tensor)
     }
 
     /// A parameter: a leaf whose values [`Builder::finish`] may move to another place and kind.
@@ -93,7 +122,8 @@ impl<'a> Builder<'a> {
     fn part(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         let Some(weights) = self.weights else { return self.drawn(name, shape, init) };
         let bare = name.strip_prefix(self.prefix).unwrap_or(name);
-        let Some(found) = [name, bare].into_iter().find(|name| weights.contains(name)) else {
+        let others = self.other_names.iter().filter(|(ours, _)| *ours == name).map(|&(_, theirs)| theirs);
+        let Some(found) = [name, bare].into_iter().chain(others).find(|name| weights.contains(name)) else {
             self.missing.push(name.to_owned());
             return self.drawn(name, shape, init);
         };
@@ -108,19 +138,26 @@ impl<'a> Builder<'a> {
 
     /// A tensor at random: what it is depends on the seed and its name alone, not on what was drawn before.
     fn drawn(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
-        let options = (Kind::Float, Device::Cpu);
-        match init {
-            Init::Zeros => Ok(Tensor::f_zeros(shape, options)?),
-            Init::Ones => Ok(Tensor::f_ones(shape, options)?),
-            Init::Normal(deviation) => {
-                shim::seed(Device::Cpu, mix(self.seed, hash(name)))?;
-                Ok(Tensor::f_zeros(shape, options)?.f_normal_(0.0, deviation)?)
-            }
-            Init::Uniform(bound) => {
-                shim::seed(Device::Cpu, mix(self.seed, hash(name)))?;
-                Ok(Tensor::f_zeros(shape, options)?.f_uniform_(-bound, bound)?)
-            }
+        let empty = || Tensor::f_zeros(shape, (Kind::Float, Device::Cpu));
+        if matches!(init, Init::Normal(_) | Init::Uniform(_) | Init::Steps { .. }) {
+            shim::seed(Device::Cpu, mix(self.seed, hash(name)))?;
         }
+        Ok(match init {
+            Init::Zeros => empty()?,
+            Init::Ones => empty()?.f_fill_(1.0)?,
+            Init::Filled(value) => empty()?.f_fill_(value)?,
+            Init::Normal(deviation) => empty()?.f_normal_(0.0, deviation)?,
+            Init::Uniform(bound) => empty()?.f_uniform_(-bound, bound)?,
+            Init::Logarithms => {
+                let numbers = Tensor::f_arange_start(1, shape.last().unwrap_or(&0) + 1, (Kind::Float, Device::Cpu))?;
+                numbers.f_log()?.f_expand(shape, false)?.f_contiguous()?
+            }
+            Init::Steps { least, most, floor } => {
+                let steps = empty()?.f_uniform_(least.ln(), most.ln())?.f_exp()?.f_clamp_min(floor)?;
+                // The inverse of softplus, exact also for small numbers.
+                steps.f_add(&steps.f_neg()?.f_expm1()?.f_neg()?.f_log()?)?
+            }
+        })
     }
 
     /// All parameters, where and as they are to be used, and what became of the names. `ignored` are beginnings of names that a file may

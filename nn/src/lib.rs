@@ -26,9 +26,11 @@ pub use builder::LoadReport;
 pub use error::{NnError, Result};
 pub use forward::Forward;
 pub use generate::{Generated, Limits, greedy};
+pub use layers::{Scan, ScanWay, selective_scan};
 pub use loss::span_loss;
 pub use models::{
-    AnyModel, BertConfig, BertForQuestionAnswering, Decoding, Network, Reader, SpanLogits, T5Config, T5ForConditionalGeneration, Writer,
+    AnyModel, BertConfig, BertForQuestionAnswering, Decoding, MambaConfig, MambaForCausalLm, Network, Reader, SpanLogits, T5Config,
+    T5ForConditionalGeneration, Writer,
 };
 pub use packed::Packed;
 pub use pairs::{Form, Pairs};

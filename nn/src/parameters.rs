@@ -5,7 +5,6 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{NnError, Result};
-use crate::packed::signed;
 use crate::shim;
 use crate::weights::{Weights, write};
 
@@ -54,6 +53,8 @@ pub struct Parameter {
     parts: Vec<Part>,
     shape: Vec<i64>,
     decay: bool,
+    /// Whether it is computed with in f32, whatever the rest is.
+    precise: bool,
     /// What the layer holds, too: both share values and gradient.
     tensor: Tensor,
     /// Where it begins in the flat tensors.
@@ -62,7 +63,13 @@ pub struct Parameter {
 
 impl Parameter {
     pub(crate) fn new(parts: Vec<Part>, shape: Vec<i64>, decay: bool, tensor: Tensor) -> Self {
-        Self { parts, shape, decay, tensor, offset: 0 }
+        Self { parts, shape, decay, precise: false, tensor, offset: 0 }
+    }
+
+    /// Has it computed with in f32, whatever the rest is. Weight decay does not apply to it.
+    pub(crate) fn set_precise(&mut self) {
+        self.precise = true;
+        self.decay = false;
     }
 
     /// The names that Hugging Face's files have for it; several where it is stacked.
@@ -88,22 +95,41 @@ impl Parameter {
 
     /// Its part of a flat tensor.
     fn view(&self, flat: &Tensor) -> Result<Tensor> {
-        Ok(flat.f_narrow(0, self.offset, self.numel())?.f_view(self.shape.as_slice())?)
+        self.view_from(flat, 0)
+    }
+
+    /// Its part of a flat tensor that holds what comes from a place on.
+    fn view_from(&self, flat: &Tensor, start: i64) -> Result<Tensor> {
+        Ok(flat.f_narrow(0, self.offset - start, self.numel())?.f_view(self.shape.as_slice())?)
     }
 }
 
 /// All parameters of a model.
 ///
-/// Masters are f32 and flat: those with weight decay first. Where the model computes in another kind, it has working copies, which
-/// [`crate::AdamW::step`] renews. Gradients gather in f32, whatever the model computes in, so that micro-batches add up exactly.
+/// Masters are f32 and flat: those with weight decay first, those that stay in f32 last. Where the model computes in another kind, it has
+/// working copies of the others, which [`crate::AdamW::step`] renews. Gradients gather in f32, whatever the model computes in, so that
+/// micro-batches add up exactly.
 #[derive(Debug)]
 pub struct Parameters {
     list: Vec<Parameter>,
     master: Tensor,
     working: Option<Tensor>,
+    /// Those that stay in f32, where there are no f32 masters.
+    apart: Option<Tensor>,
     gradient: Option<Gradient>,
-    decaying: i64,
+    layout: Layout,
     placement: Placement,
+}
+
+/// Where the flat tensors' parts end.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Where weight decay ends.
+    decaying: i64,
+    /// Where what stays in f32 begins.
+    precise: i64,
+    /// Where all ends.
+    total: i64,
 }
 
 /// Gathered gradients.
@@ -116,7 +142,7 @@ struct Gradient {
 
 /// Values of all parameters at some time, on the host.
 #[derive(Debug)]
-pub struct Snapshot(Tensor);
+pub struct Snapshot(Vec<Tensor>);
 
 /// Parameters begin at multiples of this many numbers, so that matrix kernels find them aligned in any kind.
 const ALIGNMENT: i64 = 64;
@@ -125,20 +151,37 @@ impl Parameters {
     /// Lays parameters out flat, and points the layers' tensors there.
     pub(crate) fn new(mut list: Vec<Parameter>, placement: &Placement) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let (decaying, total) = lay_out(&mut list);
-        let host = Tensor::f_zeros([total], (Kind::Float, Device::Cpu))?;
+        let layout = lay_out(&mut list);
+        let host = Tensor::f_zeros([layout.total], (Kind::Float, Device::Cpu))?;
         for parameter in &list {
             parameter.view(&host)?.f_copy_(&parameter.tensor)?;
         }
-        let master_kind = if placement.train { Kind::Float } else { placement.kind };
-        let master = host.f_to_device_(placement.device, master_kind, false, false)?;
-        let working = if placement.kind == master_kind { None } else { Some(master.f_to_kind(placement.kind)?) };
-        for parameter in &mut list {
-            let view = parameter.view(working.as_ref().unwrap_or(&master))?;
+        let Placement { device, kind, train } = *placement;
+        let common = |flat: &Tensor| Ok::<_, NnError>(flat.f_narrow(0, 0, layout.precise)?.f_to_kind(kind)?);
+        let (master, apart) = if train || kind == Kind::Float {
+            (host.f_to_device_(device, Kind::Float, false, false)?, None)
+        } else {
+            let precise = host.f_narrow(0, layout.precise, layout.total - layout.precise)?;
+            (common(&host)?.f_to(device)?, Some(precise.f_to_device_(device, Kind::Float, false, true)?))
+        };
+        let working = if master.kind() == kind { None } else { Some(common(&master)?) };
+        let mut parameters = Self { list, master, working, apart, gradient: None, layout, placement: *placement };
+        parameters.point()?;
+        Ok(parameters)
+    }
+
+    /// Points the layers' tensors at what the model computes with.
+    fn point(&mut self) -> Result<()> {
+        for parameter in &mut self.list {
+            let view = match &self.apart {
+                Some(apart) if parameter.precise => parameter.view_from(apart, self.layout.precise)?,
+                _ if parameter.precise => parameter.view(&self.master)?,
+                _ => parameter.view(self.working.as_ref().unwrap_or(&self.master))?,
+            };
             parameter.tensor.f_set_data(&view)?;
-            let _same = parameter.tensor.f_set_requires_grad(placement.train)?;
+            let _same = parameter.tensor.f_set_requires_grad(self.placement.train)?;
         }
-        Ok(Self { list, master, working, gradient: None, decaying, placement: *placement })
+        Ok(())
     }
 
     /// Where they are.
@@ -173,7 +216,7 @@ impl Parameters {
     /// Bytes of the numbers that the model computes with: what a model takes in memory to answer.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        self.count() * self.placement.kind.elt_size_in_bytes() as u64
+        self.list.iter().map(|parameter| parameter.numel().unsigned_abs() * parameter.tensor.kind().elt_size_in_bytes() as u64).sum()
     }
 
     /// The f32 values of a tensor by its Hugging Face name, on the host.
@@ -181,7 +224,7 @@ impl Parameters {
     /// # Errors
     /// Where there is none of that name.
     pub fn value(&self, name: &str) -> Result<Tensor> {
-        self.named(name, &self.master)
+        self.named(name, |parameter| self.exact(parameter))
     }
 
     /// The gathered f32 gradient of a tensor by its Hugging Face name, on the host.
@@ -190,7 +233,8 @@ impl Parameters {
     /// Where there is none of that name, or no gradient yet.
     pub fn gradient(&self, name: &str) -> Result<Tensor> {
         let gradient = self.gradient.as_ref().filter(|gradient| !gradient.empty);
-        self.named(name, &gradient.ok_or_else(|| NnError::Input("there is no gradient yet".into()))?.flat)
+        let gradient = gradient.ok_or_else(|| NnError::Input("there is no gradient yet".into()))?;
+        self.named(name, |parameter| parameter.view(&gradient.flat))
     }
 
     /// Goes back through the graph of a loss and gathers the gradients, on top of those that are there since the last step.
@@ -219,7 +263,8 @@ impl Parameters {
     /// # Errors
     /// Where the host has no memory.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        Ok(Snapshot(self.master.f_to_device_(Device::Cpu, self.master.kind(), false, true)?))
+        let copy = |flat: &Tensor| Ok(flat.f_to_device_(Device::Cpu, flat.kind(), false, true)?);
+        Ok(Snapshot(std::iter::once(&self.master).chain(&self.apart).map(copy).collect::<Result<_>>()?))
     }
 
     /// Puts values back.
@@ -228,7 +273,9 @@ impl Parameters {
     /// Where the snapshot is of other parameters.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        self.master.f_copy_(&snapshot.0)?;
+        for (mut flat, kept) in std::iter::once(&self.master).chain(&self.apart).map(Tensor::shallow_clone).zip(&snapshot.0) {
+            flat.f_copy_(kept)?;
+        }
         self.renew()
     }
 
@@ -237,7 +284,7 @@ impl Parameters {
     /// # Errors
     /// Where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        write(path, self.parts_of(&self.master, "")?, &[])
+        write(path, self.parts("", |parameter| self.exact(parameter))?, &[])
     }
 
     /// Reads back what [`Parameters::save`] wrote.
@@ -245,8 +292,13 @@ impl Parameters {
     /// # Errors
     /// Where a tensor is missing or of another shape.
     pub fn load(&mut self, weights: &Weights) -> Result<()> {
-        self.read_flat(weights, "", &self.master)?;
+        self.read(weights, "", |parameter| self.exact(parameter))?;
         self.renew()
+    }
+
+    /// The values of a parameter as exactly as they are known.
+    fn exact(&self, parameter: &Parameter) -> Result<Tensor> {
+        if self.placement.train { parameter.view(&self.master) } else { Ok(parameter.tensor.f_detach()?) }
     }
 
     /// Gathers what the last backward pass left at the leaves.
@@ -294,25 +346,35 @@ impl Parameters {
 
     /// How many of the flat numbers weight decay applies to; they come first.
     pub(crate) fn decaying(&self) -> i64 {
-        self.decaying
+        self.layout.decaying
     }
 
     /// Makes the working copies anew out of the masters.
     pub(crate) fn renew(&mut self) -> Result<()> {
         let _guard = tch::no_grad_guard();
         if let Some(working) = &mut self.working {
-            working.f_copy_(&self.master)?;
+            working.f_copy_(&self.master.f_narrow(0, 0, self.layout.precise)?)?;
         }
         Ok(())
     }
 
     /// A flat tensor cut up under the files' names, on the host, with something before each name.
     pub(crate) fn parts_of(&self, flat: &Tensor, before: &str) -> Result<Vec<(String, Tensor)>> {
-        let _guard = tch::no_grad_guard();
         let flat = flat.f_to(Device::Cpu)?;
+        self.parts(before, |parameter| parameter.view(&flat))
+    }
+
+    /// Fills a flat tensor from a file that holds what [`Parameters::parts_of`] gave.
+    pub(crate) fn read_flat(&self, weights: &Weights, before: &str, flat: &Tensor) -> Result<()> {
+        self.read(weights, before, |parameter| parameter.view(flat))
+    }
+
+    /// Something that there is of every parameter, cut up under the files' names, with something before each name.
+    fn parts(&self, before: &str, of: impl Fn(&Parameter) -> Result<Tensor>) -> Result<Vec<(String, Tensor)>> {
+        let _guard = tch::no_grad_guard();
         let mut parts = Vec::new();
         for parameter in &self.list {
-            let view = parameter.view(&flat)?;
+            let view = of(parameter)?;
             let mut start = 0;
             for part in &parameter.parts {
                 parts.push((format!("{before}{}", part.name), view.f_narrow(0, start, part.height)?));
@@ -322,32 +384,27 @@ impl Parameters {
         Ok(parts)
     }
 
-    /// Fills a flat tensor from a file that holds what [`Parameters::parts_of`] gave.
-    pub(crate) fn read_flat(&self, weights: &Weights, before: &str, flat: &Tensor) -> Result<()> {
+    /// Fills something that there is of every parameter from a file.
+    fn read(&self, weights: &Weights, before: &str, of: impl Fn(&Parameter) -> Result<Tensor>) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        for parameter in &self.list {
-            let view = parameter.view(flat)?;
-            let mut start = 0;
-            for part in &parameter.parts {
-                let name = format!("{before}{}", part.name);
-                let (mut place, stored) = (view.f_narrow(0, start, part.height)?, weights.floats(&name)?);
-                if place.size() != stored.size() {
-                    return Err(NnError::Fit(format!("{name} is {:?} and should be {:?}", stored.size(), place.size())));
-                }
-                place.f_copy_(&stored)?;
-                start += part.height;
+        for (name, mut place) in self.parts(before, of)? {
+            let stored = weights.floats(&name)?;
+            if place.size() != stored.size() {
+                return Err(NnError::Fit(format!("{name} is {:?} and should be {:?}", stored.size(), place.size())));
             }
+            place.f_copy_(&stored)?;
         }
         Ok(())
     }
 
-    fn named(&self, name: &str, flat: &Tensor) -> Result<Tensor> {
+    /// Something that there is of every parameter, of a name, in f32 on the host.
+    fn named(&self, name: &str, of: impl Fn(&Parameter) -> Result<Tensor>) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         for parameter in &self.list {
             let mut start = 0;
             for part in &parameter.parts {
                 if part.name == name {
-                    let view = parameter.view(flat)?.f_narrow(0, start, part.height)?;
+                    let view = of(parameter)?.f_narrow(0, start, part.height)?;
                     return Ok(view.f_to_device_(Device::Cpu, Kind::Float, false, true)?);
                 }
                 start += part.height;
@@ -357,17 +414,16 @@ impl Parameters {
     }
 }
 
-/// Gives every parameter its place, those with weight decay first. Tells how far these reach, and the total.
-fn lay_out(list: &mut [Parameter]) -> (i64, i64) {
-    let (mut at, mut decaying) = (0, 0);
-    for decay in [true, false] {
-        for parameter in list.iter_mut().filter(|parameter| parameter.decay == decay) {
+/// Gives every parameter its place: those with weight decay first, those that stay in f32 last.
+fn lay_out(list: &mut [Parameter]) -> Layout {
+    let mut at = 0;
+    let mut place = |decay, precise| {
+        for parameter in list.iter_mut().filter(|parameter| parameter.decay == decay && parameter.precise == precise) {
             parameter.offset = at;
             at += (parameter.numel() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         }
-        if decay {
-            decaying = at;
-        }
-    }
-    (decaying, at.max(signed(1)))
+        at
+    };
+    let (decaying, precise, total) = (place(true, false), place(false, false), place(false, true));
+    Layout { decaying, precise, total: total.max(1) }
 }

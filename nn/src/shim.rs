@@ -27,6 +27,8 @@ unsafe extern "C" {
         dropout: f64,
         scale: f64,
     ) -> *mut c_char;
+    fn qapipe_causal_conv(out: *mut Raw, input: Raw, weight: Raw, bias: Raw, positions: Raw) -> *mut c_char;
+    fn qapipe_selective_scan(out: *mut Raw, tensors: *const Raw, count: usize, state: Raw, way: i32, chunk: i64) -> *mut c_char;
     fn qapipe_collect_gradients(
         leaves: *const Raw,
         views: *const Raw,
@@ -85,6 +87,30 @@ pub(crate) fn flash_attention(
             dropout,
             scale,
         ))?;
+        Ok(owned(out))
+    }
+}
+
+/// silu of a causal convolution of `input` `[tokens, channels]` with `weight` `[channels, 1, taps]`, within each sequence: `positions` are
+/// i64 `[tokens]`. Gives `[tokens, channels]` with its gradient.
+pub(crate) fn causal_conv(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, positions: &Tensor) -> Result<Tensor> {
+    let (mut out, bias) = (std::ptr::null_mut(), bias.map_or(std::ptr::null_mut(), raw));
+    // SAFETY: the pointers are of live tensors, null stands for no bias; the function writes `out` only when it reports no error.
+    unsafe {
+        checked(qapipe_causal_conv(&raw mut out, raw(input), raw(weight), bias, raw(positions)))?;
+        Ok(owned(out))
+    }
+}
+
+/// A selective scan: its tensors in the order of [`crate::Scan`]. `state` is overwritten. `way` is 0 for the best, 1 for plain operations
+/// in chunks of `chunk` tokens (0: as is best), 2 for a kernel. Gives `[tokens, channels]` with its gradient.
+pub(crate) fn selective_scan(tensors: [&Tensor; 9], state: Option<&Tensor>, way: i32, chunk: i64) -> Result<Tensor> {
+    let tensors = tensors.map(raw);
+    let (mut out, state) = (std::ptr::null_mut(), state.map_or(std::ptr::null_mut(), raw));
+    // SAFETY: the array holds as many pointers of live tensors as is said, null stands for no state; the state is changed in place, as
+    // tensors are everywhere in libtorch; the function writes `out` only when it reports no error.
+    unsafe {
+        checked(qapipe_selective_scan(&raw mut out, tensors.as_ptr(), tensors.len(), state, way, chunk))?;
         Ok(owned(out))
     }
 }

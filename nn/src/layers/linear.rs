@@ -39,6 +39,13 @@ impl Linear {
         Ok(Self { weight: Weight::Dense(builder.tensor(&weight)?), bias: None })
     }
 
+    /// A map that begins as `init` says, with a bias of zeros or without one; its size is of inputs and outputs.
+    pub(crate) fn drawn(builder: &mut Builder<'_>, prefix: &str, size: (i64, i64), init: Init, with_bias: bool) -> Result<Self> {
+        let map = Self::without_bias(builder, &[prefix.to_owned()], size.0, size.1, &[init])?;
+        let bias = Wanted { names: &[format!("{prefix}.bias")], shape: &[size.1], inits: &[Init::Zeros], decay: false };
+        Ok(Self { bias: if with_bias { Some(builder.tensor(&bias)?) } else { None }, ..map })
+    }
+
     /// Of states `[tokens, in]`: `[tokens, out]`.
     pub(crate) fn forward(&self, states: &Tensor) -> Result<Tensor> {
         let Weight::Dense(weight) = &self.weight;

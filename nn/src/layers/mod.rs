@@ -2,16 +2,20 @@
 
 mod activation;
 mod attention;
+mod causal_conv;
 mod embedding;
 mod layer_norm;
 mod linear;
 mod relative_bias;
 mod rms_norm;
+mod selective_scan;
 
 pub(crate) use activation::Activation;
 pub(crate) use attention::{Bias, Heads, Look, attention};
+pub(crate) use causal_conv::CausalConv;
 pub(crate) use embedding::Embedding;
 pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
 pub(crate) use relative_bias::{Buckets, RelativeBias};
 pub(crate) use rms_norm::RmsNorm;
+pub use selective_scan::{Scan, ScanWay, selective_scan};

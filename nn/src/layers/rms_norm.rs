@@ -28,6 +28,9 @@ impl RmsNorm {
 
     /// Of f32 states, given in the kind of the weights: for a residual stream that stays in f32.
     pub(crate) fn narrowed(&self, states: &Tensor) -> Result<Tensor> {
+        if states.kind() == self.weight.kind() {
+            return self.forward(states);
+        }
         let weight = self.weight.f_to_kind(Kind::Float)?;
         Ok(states.f_rms_norm([self.width], Some(&weight), self.epsilon)?.f_to_kind(self.weight.kind())?)
     }

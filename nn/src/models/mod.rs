@@ -2,6 +2,8 @@
 
 mod bert;
 mod bert_config;
+mod mamba;
+mod mamba_config;
 mod network;
 mod t5;
 mod t5_config;
@@ -9,9 +11,12 @@ mod t5_config;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use bert::BertForQuestionAnswering;
 pub use bert_config::BertConfig;
+pub use mamba::MambaForCausalLm;
+pub use mamba_config::MambaConfig;
 pub use network::{AnyModel, Decoding, Network, Reader, SpanLogits, Writer};
 pub use t5::T5ForConditionalGeneration;
 pub use t5_config::T5Config;
@@ -39,7 +44,7 @@ pub struct Model {
 }
 
 /// All families.
-pub const MODELS: &[Model] = &[bert::MODEL, t5::MODEL];
+pub const MODELS: &[Model] = &[bert::MODEL, mamba::MODEL, t5::MODEL];
 
 /// The names of all families.
 #[must_use]
@@ -56,13 +61,17 @@ pub fn family(config: &str) -> Result<&'static Model> {
     MODELS.iter().find(|model| model.family == name).ok_or(NnError::Family(name))
 }
 
-/// The `model_type` of the text of a `config.json`.
+/// The `model_type` of the text of a `config.json`; the authors' own form of Mamba's has none.
 pub(crate) fn family_name(config: &str) -> Result<String> {
     #[derive(Deserialize)]
     struct Named {
         model_type: String,
     }
-    Ok(serde_json::from_str::<Named>(config)?.model_type)
+    let config: Value = serde_json::from_str(config)?;
+    if mamba_config::is_original(&config) {
+        return Ok("mamba".to_owned());
+    }
+    Ok(serde_json::from_value::<Named>(config)?.model_type)
 }
 
 /// A model out of a folder, whatever its family; a head that it lacks is drawn by `seed`, and reported.

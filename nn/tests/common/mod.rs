@@ -3,12 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use qapipe_nn::{BertConfig, BertForQuestionAnswering, Packed, Placement, Weights};
+use qapipe_nn::{BertConfig, BertForQuestionAnswering, Network, Packed, Placement, Weights};
 use tch::{Device, Kind, Tensor};
 
-/// The folder of golden tensors that this crate keeps.
+/// The folder of BERT's golden tensors.
 pub fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_tiny")
+    fixture_of("bert_tiny")
+}
+
+/// A folder of golden tensors that this crate keeps.
+pub fn fixture_of(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// The folder of shared data, where it is.
@@ -69,8 +74,7 @@ pub fn numbers(tensor: &Tensor) -> Vec<f32> {
 }
 
 /// All weights of a model, by name.
-pub fn values(model: &BertForQuestionAnswering) -> Vec<(String, Vec<f32>)> {
-    use qapipe_nn::Network;
+pub fn values(model: &impl Network) -> Vec<(String, Vec<f32>)> {
     let parameters = model.parameters();
     parameters.iter().flat_map(|one| one.names()).map(|name| (name.to_owned(), numbers(&parameters.value(name).unwrap()))).collect()
 }

@@ -1,0 +1,35 @@
+// Gradients of a function of tensors by running it again with a graph: for what keeps nothing but its inputs.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <vector>
+
+namespace qapipe {
+
+// The gradients of function(inputs), given the gradient of its result; undefined for an undefined input, or where `wanted` says no.
+template <typename Function>
+std::vector<at::Tensor> recomputed_gradients(const Function& function, const std::vector<at::Tensor>& inputs, const std::vector<bool>& wanted,
+                                             const at::Tensor& gradient) {
+  at::AutoGradMode with_graph(true);
+  std::vector<at::Tensor> leaves, sources, found(inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    auto leaf = inputs[i].defined() ? inputs[i].detach() : at::Tensor();
+    if (wanted[i] && leaf.defined()) {
+      leaf.requires_grad_(true);
+      sources.push_back(leaf);
+    }
+    leaves.push_back(leaf);
+  }
+  auto gradients = torch::autograd::grad({function(leaves)}, sources, {gradient});
+  for (std::size_t i = 0, next = 0; i < inputs.size(); ++i) {
+    if (leaves[i].defined() && leaves[i].requires_grad()) {
+      found[i] = gradients[next++];
+    }
+  }
+  return found;
+}
+
+}  // namespace qapipe

@@ -1,0 +1,219 @@
+//! Mamba: a language model on selective state spaces (Gu and Dao 2023, arXiv 2312.00752).
+
+mod decoding;
+mod mixer;
+
+use std::path::Path;
+
+use tch::{Kind, Tensor};
+
+use super::{AnyModel, Decoding, MambaConfig, Model, Network, Writer, read_config, save};
+use crate::builder::{Builder, Init, LoadReport};
+use crate::error::{NnError, Result};
+use crate::forward::Forward;
+use crate::layers::{Embedding, Linear, RmsNorm};
+use crate::loss::log_probabilities;
+use crate::packed::Packed;
+use crate::pairs::{Form, Pairs};
+use crate::parameters::{Parameters, Placement};
+use crate::parity;
+use crate::weights::Weights;
+use decoding::MambaDecoding;
+use mixer::{Memory, Mixer};
+
+/// The family's line in [`super::MODELS`].
+pub(super) const MODEL: Model = Model {
+    family: "mamba",
+    check: |config| MambaConfig::parse(config).map(|_| ()),
+    load: |folder, placement, seed| {
+        let config = MambaConfig::parse(&read_config(folder)?)?;
+        let (model, report) = MambaForCausalLm::load(&Weights::open_folder(folder)?, &config, placement, seed)?;
+        Ok((AnyModel::Writer(Box::new(model)), report))
+    },
+    init: |config, placement, seed| {
+        let model = MambaForCausalLm::init(&MambaConfig::parse(config)?, placement, seed)?;
+        Ok(AnyModel::Writer(Box::new(model)))
+    },
+    parity: parity::mamba,
+};
+
+/// What names begin with in a file, or not.
+const PREFIX: &str = "backbone.";
+/// The name that the authors' own files have for the embedding.
+const OTHER_NAMES: [(&str, &str); 1] = [("backbone.embeddings.weight", "backbone.embedding.weight")];
+
+/// Mamba with a head that writes.
+#[derive(Debug)]
+pub struct MambaForCausalLm {
+    config: MambaConfig,
+    embedding: Embedding,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    /// The head, where it has weights of its own.
+    head: Option<Linear>,
+    parameters: Parameters,
+}
+
+impl MambaForCausalLm {
+    /// Puts weights into a model, under Hugging Face's names or the authors'.
+    ///
+    /// # Errors
+    /// Where the configuration is wrong, or tensors are missing or of another shape; they are named.
+    pub fn load(weights: &Weights, config: &MambaConfig, placement: &Placement, seed: u64) -> Result<(Self, LoadReport)> {
+        Self::build(Builder::from_weights(weights, PREFIX, &[], seed).with_other_names(&OTHER_NAMES), config, placement)
+    }
+
+    /// A model at random, begun as published.
+    ///
+    /// # Errors
+    /// Where the configuration is wrong.
+    pub fn init(config: &MambaConfig, placement: &Placement, seed: u64) -> Result<Self> {
+        Ok(Self::build(Builder::random(seed), config, placement)?.0)
+    }
+
+    fn build(mut builder: Builder<'_>, config: &MambaConfig, placement: &Placement) -> Result<(Self, LoadReport)> {
+        config.check()?;
+        let (vocabulary, width) = (config.vocab_size, config.hidden_size);
+        let embedding = Embedding::new(&mut builder, "backbone.embeddings", (vocabulary, width), config.initializer_range, None)?;
+        let layers = (0..config.num_hidden_layers).map(|number| Layer::new(&mut builder, config, number)).collect::<Result<_>>()?;
+        let norm = RmsNorm::new(&mut builder, "backbone.norm_f", width, config.layer_norm_epsilon)?;
+        // The authors' own files hold a shared head, too.
+        let (head, ignored): (_, &[&str]) = if config.tie_word_embeddings {
+            (None, &["lm_head."])
+        } else {
+            #[allow(clippy::cast_precision_loss)]
+            let init = Init::Uniform((width as f64).powf(-0.5));
+            (Some(Linear::drawn(&mut builder, "lm_head", (width, vocabulary), init, false)?), &[])
+        };
+        let (parameters, report) = builder.finish(placement, ignored)?;
+        Ok((Self { config: config.clone(), embedding, layers, norm, head, parameters }, report))
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &MambaConfig {
+        &self.config
+    }
+
+    /// Logits of the next token after each token, f32 `[tokens, vocabulary]`.
+    ///
+    /// # Errors
+    /// Where a token id is beyond the vocabulary, and what libtorch reports.
+    pub fn forward_logits(&self, packed: &Packed, forward: &mut Forward) -> Result<Tensor> {
+        let _guard = forward.guard();
+        self.logits(&self.read(packed, forward)?)
+    }
+
+    /// Begins a pass, and gives what [`MambaForCausalLm::states`] does.
+    fn read(&self, packed: &Packed, forward: &mut Forward) -> Result<Tensor> {
+        self.check(packed)?;
+        forward.begin(self.parameters.device())?;
+        self.states(&packed.ids()?, packed, None)
+    }
+
+    /// States after the last layer, `[tokens, hidden_size]`: the residual stream, not normalised. With memories, one a layer, it goes on
+    /// from there.
+    fn states(&self, ids: &Tensor, packed: &Packed, mut memories: Option<&mut [Memory]>) -> Result<Tensor> {
+        let mut states = self.embedding.forward(ids)?;
+        if self.config.residual_in_fp32 {
+            states = states.f_to_kind(Kind::Float)?;
+        }
+        for (number, layer) in self.layers.iter().enumerate() {
+            let memory = memories.as_deref_mut().and_then(|memories| memories.get_mut(number));
+            states = layer.forward(&states, packed, memory)?;
+        }
+        Ok(states)
+    }
+
+    /// Logits of states that are not normalised, f32.
+    fn logits(&self, states: &Tensor) -> Result<Tensor> {
+        let states = self.norm.narrowed(states)?;
+        let logits = match &self.head {
+            Some(head) => head.forward(&states)?,
+            None => self.embedding.scores(&states)?,
+        };
+        Ok(logits.f_to_kind(Kind::Float)?)
+    }
+
+    /// Refuses tokens beyond the vocabulary: on CUDA, an index out of range would take the device down.
+    fn check(&self, packed: &Packed) -> Result<()> {
+        let (found, limit) = (packed.max_id(), self.config.vocab_size);
+        if found < limit {
+            return Ok(());
+        }
+        Err(NnError::Input(format!("token id {found} is not below vocab_size {limit}: the tokenizer is another model's")))
+    }
+}
+
+impl Network for MambaForCausalLm {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// None: what it remembers does not grow.
+    fn max_tokens(&self) -> Option<i64> {
+        None
+    }
+
+    fn vocabulary(&self) -> i64 {
+        self.config.vocab_size
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        let config = MambaConfig {
+            architectures: vec!["MambaForCausalLM".into()],
+            intermediate_size: Some(self.config.channels()),
+            time_step_rank: Some(self.config.rank()),
+            ..self.config.clone()
+        };
+        save(folder, &config, &self.parameters)
+    }
+}
+
+impl Writer for MambaForCausalLm {
+    fn form(&self) -> Form {
+        Form::Causal
+    }
+
+    fn forward(&self, pairs: &Pairs, forward: &mut Forward) -> Result<Tensor> {
+        if pairs.output.is_some() {
+            return Err(NnError::Input("the batch is laid out for an encoder with a decoder, and this is a language model".into()));
+        }
+        let _guard = forward.guard();
+        let states = self.read(&pairs.input, forward)?.f_index_select(0, &pairs.places()?)?;
+        log_probabilities(&self.logits(&states)?, &pairs.targets()?)
+    }
+
+    fn start(&self, sources: &Packed, _most: i64) -> Result<Box<dyn Decoding + '_>> {
+        self.check(sources)?;
+        let _guard = tch::no_grad_guard();
+        Ok(Box::new(MambaDecoding::new(self, sources)?))
+    }
+
+    fn flops(&self, source: i64, target: i64) -> f64 {
+        self.config.flops(source, target)
+    }
+}
+
+/// A norm and a mixer, with a residual around both.
+#[derive(Debug)]
+struct Layer {
+    norm: RmsNorm,
+    mixer: Mixer,
+}
+
+impl Layer {
+    fn new(builder: &mut Builder<'_>, config: &MambaConfig, number: i64) -> Result<Self> {
+        let prefix = format!("backbone.layers.{number}");
+        let norm = RmsNorm::new(builder, &format!("{prefix}.norm"), config.hidden_size, config.layer_norm_epsilon)?;
+        Ok(Self { norm, mixer: Mixer::new(builder, config, &format!("{prefix}.mixer"))? })
+    }
+
+    fn forward(&self, states: &Tensor, packed: &Packed, memory: Option<&mut Memory>) -> Result<Tensor> {
+        Ok(states.f_add(&self.mixer.forward(&self.norm.narrowed(states)?, packed, memory)?)?)
+    }
+}
