@@ -3,7 +3,7 @@
 
 mod common;
 
-use qapipe_nn::bench::BertBench;
+use qapipe_nn::bench::{self, BertBench, Repeats, T5Generate, T5Train};
 use qapipe_nn::device;
 use tch::Device;
 
@@ -62,9 +62,22 @@ fn the_executable_hangs_on_the_cpu_half_only() {
 #[test]
 fn the_bench_runs_anywhere() {
     device::set_threads(1);
-    let bench = BertBench { warm_up: 0, steps: 2, ..BertBench::base(None, Device::Cpu).unwrap().tiny() };
-    let (first, second) = (bench.run().unwrap(), bench.run().unwrap());
+    let lengths = bench::lengths(None).unwrap();
+    let bert = BertBench { repeats: Repeats { warm_up: 0, timed: 2 }, ..BertBench::base(lengths.clone(), Device::Cpu).tiny() };
+    let (first, second) = (bert.run().unwrap(), bert.run().unwrap());
     assert!(first.examples_per_s > 0.0 && first.peak_gib.is_none());
-    assert_eq!(first.loss.to_bits(), second.loss.to_bits());
-    assert!(BertBench { lengths: vec![], ..bench }.run().is_err());
+    assert_eq!(first.loss.map(f64::to_bits), second.loss.map(f64::to_bits));
+    let train = T5Train::base(lengths, Device::Cpu).tiny().run().unwrap();
+    assert!(train.loss.is_some_and(f64::is_finite) && train.real_tokens_per_s > 0.0);
+    let written = T5Generate::base(Device::Cpu).tiny().run().unwrap();
+    assert!(written.loss.is_none() && written.examples_per_s > 0.0);
+}
+
+#[test]
+fn lengths_that_cannot_be_are_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for wrong in ["[]", "[3, 0]", "{}", "[1.5]"] {
+        std::fs::write(file.path(), wrong).unwrap();
+        assert!(bench::lengths(Some(file.path())).is_err(), "{wrong}");
+    }
 }

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use qapipe_engine::StageError;
+use qapipe_nn::bench::{self, BenchRow, BertBench, T5Generate, T5Train};
 
 /// What the worker can be asked to do.
 const USAGE: &str = "\
@@ -26,9 +27,9 @@ usage: qapipe-worker [serve [--build ID]]
                                   refuses where it is of another build than ID
        qapipe-worker env          prints what libtorch, CUDA and the devices are, as JSON
        qapipe-worker parity DIR   compares the models with the golden tensors in every folder under DIR
-       qapipe-worker bench bert [--lens FILE] [--device DEVICE]
-                                  trains BERT-base with random weights for some steps and prints its speed and memory as JSON;
-                                  FILE is a JSON list of window lengths
+       qapipe-worker bench bert|t5|t5-generate [--lens FILE] [--device DEVICE]
+                                  measures BERT-base or T5-base with random weights and prints speed and memory as JSON; FILE is a JSON
+                                  list of window lengths
        qapipe-worker --version";
 
 /// The executable `qapipe-worker`. `build` names what it was built from.
@@ -40,7 +41,7 @@ pub fn main(build: &str) -> ExitCode {
         ["serve", "--build", wanted] => serve_once(same_build(wanted, build)),
         ["env"] => say(&environment::describe().to_string()),
         ["parity", folder] => parity(Path::new(folder)),
-        ["bench", "bert", options @ ..] => bench(options),
+        ["bench", what, options @ ..] => bench_speed(what, options),
         ["--version" | "-V"] => say(concat!("qapipe-worker ", env!("CARGO_PKG_VERSION"))),
         ["--help" | "-h"] => say(USAGE),
         _ => {
@@ -79,8 +80,8 @@ fn parity(folder: &Path) -> ExitCode {
     }
 }
 
-/// Measures the training speed of BERT-base.
-fn bench(options: &[&str]) -> ExitCode {
+/// Measures the speed of a model.
+fn bench_speed(what: &str, options: &[&str]) -> ExitCode {
     let (mut lengths, mut device) = (None, "auto");
     for pair in options.chunks(2) {
         match pair {
@@ -92,13 +93,25 @@ fn bench(options: &[&str]) -> ExitCode {
             }
         }
     }
-    let row = qapipe_nn::device::resolve(device).and_then(|device| qapipe_nn::bench::BertBench::base(lengths, device)?.run());
-    match row.map_err(|error| error.to_string()).and_then(|row| serde_json::to_string(&row).map_err(|error| error.to_string())) {
+    let row = measured(what, lengths, device).and_then(|row| Ok(serde_json::to_string(&row)?));
+    match row {
         Ok(line) => say(&line),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// One measurement.
+fn measured(what: &str, lengths: Option<&Path>, device: &str) -> qapipe_nn::Result<BenchRow> {
+    let place = qapipe_nn::device::resolve(device)?;
+    let lengths = || bench::lengths(lengths);
+    match what {
+        "bert" => BertBench::base(lengths()?, place).run(),
+        "t5" => T5Train::base(lengths()?, place).run(),
+        "t5-generate" => T5Generate::base(place).run(),
+        other => Err(qapipe_nn::NnError::Input(format!("there is no measurement {other:?}; there are bert, t5 and t5-generate"))),
     }
 }
 
