@@ -3,7 +3,7 @@
 
 usage: scripts/make_fixtures.py [OUT]
 
-Needs torch and transformers (made with torch 2.11.0, transformers 4.46.3). Each folder has the layout that `make parity` reads, and
+Needs torch, transformers and sentencepiece (made with torch 2.11.0, transformers 4.46.3). Each folder has the layout that `make parity` reads, and
 more in its golden.safetensors:
 
   row_loss      of readers and language models: mean over rows of each row's loss when it runs alone, without padding
@@ -134,7 +134,31 @@ def t5(name, **shape):
     save_file({key: value.detach().contiguous() for key, value in golden.items()}, folder / "golden.safetensors")
 
 
+def spiece():
+    """A small SentencePiece model, and the ids that T5's fast tokenizer gives with it."""
+    import json, sentencepiece, tempfile
+    from transformers import T5TokenizerFast
+    folder = OUT.parents[2] / "stages/tests/fixtures/spiece"
+    folder.mkdir(parents=True, exist_ok=True)
+    words = "the town of harbour lies by a river and its old bridge was built in year by who named after largest ship".split()
+    text = [" ".join(words[(at * step + step) % len(words)] for at in range(12)) + f" {1700 + 7 * step}." for step in range(1, 60)]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as lines:
+        lines.write("\n".join(text))
+        lines.flush()
+        sentencepiece.SentencePieceTrainer.train(input=lines.name, model_prefix=str(folder / "x"), vocab_size=78, model_type="unigram",
+                                                 normalization_rule_name="identity", pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2)
+    (folder / "x.model").rename(folder / "spiece.model")
+    (folder / "x.vocab").unlink()
+    tokenizer = T5TokenizerFast(str(folder / "spiece.model"))
+    asked = ["the harbour", " the  old   bridge ", "unknown Zürich 1742!", "", "question: who built the bridge? context: the town lies by a river.",
+             "<extra_id_0> was built in <extra_id_99>", "a"]
+    rows = [{"text": text, "ids": tokenizer(text)["input_ids"], "back": tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)}
+            for text in asked]
+    (folder / "expected.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
 if __name__ == "__main__":
+    spiece()
     bert()
     t5("t5_tiny", feed_forward_proj="relu", tie_word_embeddings=True)
     t5("t5_v11_tiny", feed_forward_proj="gated-gelu", tie_word_embeddings=False)

@@ -74,3 +74,33 @@ fn a_learnt_vocabulary_is_the_same_every_time_and_fits() {
     assert_eq!(error, "a vocabulary of 8 has no room for the 4 characters of the text");
     assert_eq!(learn(&tiny, 100).unwrap().encode("ab cd", false).unwrap().get_tokens(), ["ab", "c", "##d"]);
 }
+
+#[test]
+fn a_sentencepiece_model_gives_the_ids_of_t5s_own_tokenizer() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spiece");
+    let tokenizer = load(&folder).unwrap();
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&std::fs::read_to_string(folder.join("expected.json")).unwrap()).unwrap();
+    assert!(rows.len() > 5);
+    for row in rows {
+        let text = row["text"].as_str().unwrap();
+        let encoding = tokenizer.encode(text, true).unwrap();
+        assert_eq!(serde_json::json!(encoding.get_ids()), row["ids"], "{text:?}");
+        assert_eq!(tokenizer.decode(encoding.get_ids(), true).unwrap(), row["back"].as_str().unwrap());
+    }
+}
+
+#[test]
+fn a_damaged_sentencepiece_model_is_one_clear_error() {
+    let bytes = std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spiece/spiece.model")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let broken = |bytes: &[u8]| {
+        std::fs::write(folder.path().join("spiece.model"), bytes).unwrap();
+        load(folder.path()).err().map(|error| error.to_string())
+    };
+    assert!(broken(b"").is_some_and(|error| error.contains("not a SentencePiece model")));
+    assert!(broken(b"PK\x03\x04 something else").is_some_and(|error| error.contains("not a SentencePiece model")));
+    for cut in (1..bytes.len()).step_by(97) {
+        // Whatever is left of it: an error or a smaller vocabulary, and no panic.
+        let _ = broken(&bytes[..cut]);
+    }
+}
