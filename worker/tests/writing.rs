@@ -18,8 +18,9 @@ fn a_tiny_t5_learns_to_answer() {
     let text = tiny_writer(TINY_T5, "") + &fine_tune("tuned", train, "") + &evaluate("scores", "tuned", "latency = 3");
     lab.run(&text).unwrap();
     let row = metrics(&lab, "scores");
-    eprintln!("{row:?} {:?} {:?}", lab.ear.measures.lock().unwrap(), lab.ear.log.lock().unwrap());
-    assert!(row.exact.unwrap() > row.abstain_exact.unwrap() + 10.0, "{row:?}");
+    assert!(row.exact.unwrap() > row.abstain_exact.unwrap() + 8.0, "{row:?}");
+    assert!(row.has_answer_exact.unwrap() > 20.0 && row.best_f1.unwrap() >= row.f1.unwrap(), "{row:?}");
+    assert!(row.flops.unwrap() > 1e6 && row.latency_p50_ms.unwrap() > 0.0);
 }
 
 /// A tiny T5, as it comes, asked by prompts.
