@@ -4,6 +4,7 @@
 
 mod check;
 mod info;
+mod pipelines;
 mod plan;
 mod probes;
 mod run;

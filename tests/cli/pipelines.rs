@@ -1,0 +1,39 @@
+//! The pipelines that come with qapipe, in the tiny form that the head of each gives: on the sample, in seconds.
+
+use std::path::Path;
+
+use crate::support::Project;
+
+/// The commands at the head of a pipeline that run it on the sample, without `qapipe`.
+fn tiny_commands(text: &str) -> Vec<Vec<String>> {
+    let head = text.lines().take_while(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let tiny = head.filter_map(|line| line.strip_prefix("qapipe ")).filter(|line| line.contains("vars.squad=sample"));
+    tiny.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// Runs the tiny form of one pipeline, and a second time, when there must be nothing to do.
+fn runs(name: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join(format!("pipelines/{name}.toml"))).unwrap();
+    let commands = tiny_commands(&text);
+    assert!(!commands.is_empty(), "{name}: its head gives no tiny run");
+    let project = Project::of(&text);
+    std::fs::create_dir(project.path("pipelines")).unwrap();
+    std::fs::rename(project.path("pipeline.toml"), project.path(&format!("pipelines/{name}.toml"))).unwrap();
+    for command in commands {
+        let words: Vec<&str> = command.iter().map(String::as_str).chain(["--device", "cpu", "--offline", "--jobs", "1"]).collect();
+        let answer = project.qapipe(&words).code(0);
+        assert!(answer.out.contains("(always abstain)"), "{}", answer.out);
+        assert!(project.qapipe(&words).code(0).err.contains("nothing to do"));
+    }
+}
+
+#[test]
+fn t5_base() {
+    runs("t5_base");
+}
+
+#[test]
+fn mamba_nshot() {
+    runs("mamba_nshot");
+}
