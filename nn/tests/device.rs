@@ -3,7 +3,7 @@
 
 mod common;
 
-use qapipe_nn::bench::BertBench;
+use qapipe_nn::bench::{BertBench, MambaBench};
 use qapipe_nn::device;
 use tch::Device;
 
@@ -67,4 +67,14 @@ fn the_bench_runs_anywhere() {
     assert!(first.examples_per_s > 0.0 && first.peak_gib.is_none());
     assert_eq!(first.loss.to_bits(), second.loss.to_bits());
     assert!(BertBench { lengths: vec![], ..bench }.run().is_err());
+}
+
+#[test]
+fn the_bench_of_mamba_runs_anywhere() {
+    device::set_threads(1);
+    let rows = MambaBench::small(Device::Cpu).tiny().run().unwrap();
+    let systems: Vec<&str> = rows.iter().map(|row| row.system.as_str()).collect();
+    assert_eq!(systems, ["mamba-tiny forward f32 cpu", "mamba-tiny fwd+bwd f32 cpu", "mamba-tiny prompt 9 + 3 new f32 cpu"]);
+    assert!(rows.iter().all(|row| row.ms > 0.0 && row.peak_gib.is_none()));
+    assert!(rows[0].tokens_per_s.is_some() && rows[0].examples_per_s.is_none() && rows[2].new_tokens == Some(3));
 }

@@ -29,6 +29,8 @@ usage: qapipe-worker [serve [--build ID]]
        qapipe-worker bench bert [--lens FILE] [--device DEVICE]
                                   trains BERT-base with random weights for some steps and prints its speed and memory as JSON;
                                   FILE is a JSON list of window lengths
+       qapipe-worker bench mamba [--device DEVICE]
+                                  reads, trains and writes with a Mamba of 130 million random weights, and prints each as JSON
        qapipe-worker --version";
 
 /// The executable `qapipe-worker`. `build` names what it was built from.
@@ -40,7 +42,9 @@ pub fn main(build: &str) -> ExitCode {
         ["serve", "--build", wanted] => serve_once(same_build(wanted, build)),
         ["env"] => say(&environment::describe().to_string()),
         ["parity", folder] => parity(Path::new(folder)),
-        ["bench", "bert", options @ ..] => bench(options),
+        ["bench", "bert", options @ ..] => bench_bert(options),
+        ["bench", "mamba"] => bench_mamba("auto"),
+        ["bench", "mamba", "--device", device] => bench_mamba(device),
         ["--version" | "-V"] => say(concat!("qapipe-worker ", env!("CARGO_PKG_VERSION"))),
         ["--help" | "-h"] => say(USAGE),
         _ => {
@@ -80,7 +84,7 @@ fn parity(folder: &Path) -> ExitCode {
 }
 
 /// Measures the training speed of BERT-base.
-fn bench(options: &[&str]) -> ExitCode {
+fn bench_bert(options: &[&str]) -> ExitCode {
     let (mut lengths, mut device) = (None, "auto");
     for pair in options.chunks(2) {
         match pair {
@@ -93,8 +97,22 @@ fn bench(options: &[&str]) -> ExitCode {
         }
     }
     let row = qapipe_nn::device::resolve(device).and_then(|device| qapipe_nn::bench::BertBench::base(lengths, device)?.run());
-    match row.map_err(|error| error.to_string()).and_then(|row| serde_json::to_string(&row).map_err(|error| error.to_string())) {
-        Ok(line) => say(&line),
+    say_rows(row.map(|row| vec![row]))
+}
+
+/// Measures the speed of Mamba.
+fn bench_mamba(device: &str) -> ExitCode {
+    say_rows(qapipe_nn::device::resolve(device).and_then(|device| qapipe_nn::bench::MambaBench::small(device).run()))
+}
+
+/// Prints rows as JSON lines, or the error.
+fn say_rows<Row: serde::Serialize>(rows: qapipe_nn::Result<Vec<Row>>) -> ExitCode {
+    let lines = rows.map_err(|error| error.to_string()).and_then(|rows| {
+        let lines: Result<Vec<String>, _> = rows.iter().map(serde_json::to_string).collect();
+        lines.map(|lines| lines.join("\n")).map_err(|error| error.to_string())
+    });
+    match lines {
+        Ok(lines) => say(&lines),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

@@ -6,10 +6,11 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Tensor};
 
+use super::{Draws, peak_gib, round};
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::device;
 use crate::error::{NnError, Result};
-use crate::forward::{Forward, mix};
+use crate::forward::Forward;
 use crate::loss::span_loss;
 use crate::models::{BertConfig, BertForQuestionAnswering, Network, Reader};
 use crate::packed::Packed;
@@ -100,9 +101,7 @@ impl BertBench {
 
     #[allow(clippy::cast_precision_loss)]
     fn row(&self, seconds: f64, timed: &[Batch], loss: f64) -> Result<BenchRow> {
-        let round = |value: f64, digits: i32| (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
         let tokens: i64 = timed.iter().map(|batch| batch.packed.tokens()).sum();
-        let peak = device::peak_memory(self.device)?;
         Ok(BenchRow {
             system: if self.device.is_cuda() { "bert-base train bf16 qapipe".into() } else { "bert train f32 cpu qapipe".into() },
             mode: "packed".into(),
@@ -110,7 +109,7 @@ impl BertBench {
             examples_per_s: round((self.batch * self.steps) as f64 / seconds, 1),
             real_tokens_per_s: round(tokens as f64 / seconds, 0),
             ms_per_step: round(1e3 * seconds / self.steps as f64, 2),
-            peak_gib: peak.map(|bytes| round(bytes as f64 / f64::from(1 << 30), 2)),
+            peak_gib: peak_gib(self.device)?,
             loss,
         })
     }
@@ -120,17 +119,12 @@ impl BertBench {
         if self.lengths.is_empty() || self.lengths.contains(&0) {
             return Err(NnError::Input("the list of lengths is empty, or has a zero".into()));
         }
-        let mut count = 0;
-        let mut below = |bound: usize| {
-            count += 1;
-            (mix(step as u64, count) % bound as u64) as usize
-        };
-        let lengths: Vec<usize> = (0..self.batch).map(|_| self.lengths[below(self.lengths.len())]).collect();
+        let mut draws = Draws::new(step as u64);
+        let lengths: Vec<usize> = (0..self.batch).map(|_| self.lengths[draws.below(self.lengths.len())]).collect();
         let span = usize::try_from(self.config.vocab_size).unwrap_or(1).clamp(1001, 30_000) - 1000;
-        let ids: Vec<Vec<u32>> =
-            lengths.iter().map(|&length| (0..length).map(|_| 1000 + u32::try_from(below(span)).unwrap_or(0)).collect()).collect();
+        let ids: Vec<Vec<u32>> = lengths.iter().map(|&length| draws.ids(length, 1000, span)).collect();
         let rows: Vec<(&[u32], u32)> = ids.iter().map(|ids| (ids.as_slice(), u32::MAX)).collect();
-        let labels: Vec<i64> = lengths.iter().map(|&length| i64::try_from(below(length)).unwrap_or(0)).collect();
+        let labels: Vec<i64> = lengths.iter().map(|&length| i64::try_from(draws.below(length)).unwrap_or(0)).collect();
         let (packed, labels) = (Packed::from_sequences(&rows, Device::Cpu)?, Tensor::f_from_slice(&labels)?);
         if self.device.is_cuda() {
             Ok(Batch { packed: packed.pinned()?, labels: device::pinned(&labels)? })
