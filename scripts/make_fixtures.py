@@ -6,8 +6,8 @@ usage: scripts/make_fixtures.py [OUT]
 Needs torch and transformers (made with torch 2.11.0, transformers 4.46.3). Each folder has the layout that `make parity` reads, and
 more in its golden.safetensors:
 
-  row_loss      mean over rows of each row's loss when it runs alone, without padding
-  grad.NAME     gradient of row_loss
+  row_loss      of readers and language models: mean over rows of each row's loss when it runs alone, without padding
+  grad.NAME     gradient of row_loss; where there is none, of loss
   after.NAME    weights after three AdamW steps on that loss: lr 0.01, weight decay 0.01 but on biases and norms (and, of Mamba, on A_log
                 and D), clipped at 0.1
 
@@ -16,7 +16,7 @@ Mamba's rows for that loss: row_ids, of which row_lengths count; only what comes
 import pathlib, sys
 import torch
 from safetensors.torch import save_file
-from transformers import BertConfig, BertForQuestionAnswering, MambaConfig, MambaForCausalLM
+from transformers import BertConfig, BertForQuestionAnswering, MambaConfig, MambaForCausalLM, T5Config, T5ForConditionalGeneration
 
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parent.parent / "nn/tests/fixtures")
 
@@ -102,6 +102,40 @@ def steps(model, loss):
         optimiser.step()
 
 
+def t5(name, **shape):
+    torch.manual_seed(8)
+    config = T5Config(vocab_size=28, d_model=12, d_kv=4, d_ff=16, num_layers=2, num_heads=3, relative_attention_num_buckets=8,
+                      relative_attention_max_distance=16, dropout_rate=0.0, decoder_start_token_id=0, **shape)
+    model = T5ForConditionalGeneration(config).eval()
+    for key, value in model.named_parameters():
+        if "layer_norm" in key:
+            value.data += 0.1 * torch.randn_like(value)
+        if "relative_attention_bias" in key:
+            value.data *= 3
+    folder = OUT / name
+    model.save_pretrained(folder, safe_serialization=True)
+    (folder / "generation_config.json").unlink()
+    lengths, counts = [23, 40, 7], [5, 3, 1]
+    ids, mask = torch.zeros(3, 40, dtype=torch.long), torch.zeros(3, 40, dtype=torch.long)
+    labels = torch.full((3, 5), -100)
+    for row, (length, count) in enumerate(zip(lengths, counts)):
+        ids[row, :length] = torch.randint(2, config.vocab_size, (length,))
+        mask[row, :length] = 1
+        labels[row, :count] = torch.cat([torch.randint(2, config.vocab_size, (count - 1,)), torch.ones(1, dtype=torch.long)])
+    out = model(input_ids=ids, attention_mask=mask, labels=labels)
+    written = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=8, do_sample=False, num_beams=1)
+    bias = model.encoder.block[0].layer[0].SelfAttention
+    distances = torch.arange(-200, 201)[None]
+    buckets = lambda both: bias._relative_position_bucket(distances, both, config.relative_attention_num_buckets, config.relative_attention_max_distance)
+    golden = {"ids": ids, "am": mask, "labels": labels, "logits": out.logits, "loss": out.loss[None], "gen": written, "buckets_bi": buckets(True),
+              "buckets_uni": buckets(False)}
+    out.loss.backward()
+    golden.update({f"grad.{key}": value.grad.clone() for key, value in model.named_parameters()})
+    save_file({key: value.detach().contiguous() for key, value in golden.items()}, folder / "golden.safetensors")
+
+
 if __name__ == "__main__":
     bert()
+    t5("t5_tiny", feed_forward_proj="relu", tie_word_embeddings=True)
+    t5("t5_v11_tiny", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
     mamba()

@@ -61,6 +61,11 @@ impl Layout {
         self.root.join("replaced")
     }
 
+    /// Small results that are kept one by one.
+    pub(crate) fn rows(&self) -> PathBuf {
+        self.root.join("rows")
+    }
+
     pub(crate) fn damaged(&self) -> PathBuf {
         self.root.join("damaged")
     }

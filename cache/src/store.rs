@@ -20,6 +20,12 @@ pub struct Store {
 }
 
 impl Store {
+    /// Folder of small results that are kept one by one ([`crate::Rows`]).
+    #[must_use]
+    pub fn rows(&self) -> PathBuf {
+        self.layout.rows()
+    }
+
     /// Opens the store in a folder, which is created if need be.
     ///
     /// # Errors

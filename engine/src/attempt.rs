@@ -163,6 +163,8 @@ impl Attempt<'_> {
             threads: threads(engine, self.spec),
             offline: engine.options.offline,
             strict: engine.pipeline.strict,
+            rows: absolute(&engine.store.rows()),
+            anew: self.reason() == Some(&Reason::Forced),
         })
     }
 

@@ -39,6 +39,12 @@ pub struct Request {
     pub offline: bool,
     /// Whether results must repeat bit for bit on the same device.
     pub strict: bool,
+    /// Folder in which small results may be kept one by one (`qapipe_cache::Rows`), whatever becomes of this execution.
+    #[serde(default)]
+    pub rows: PathBuf,
+    /// Whether everything is to be computed again, although it may be known.
+    #[serde(default)]
+    pub anew: bool,
 }
 
 /// One input of a running stage.

@@ -16,7 +16,7 @@ pub struct Limits {
     pub most: i64,
     /// Tokens that end a text: the end token, and what holds a stop string. They count for the text's probability.
     pub ends: Vec<u32>,
-    /// A token that may not come first; what it would have had is told. For a model whose answer of nothing is its end token, this gives
+    /// A token that may not come first; its probability there is told. For a model whose answer of nothing is its end token, this gives
     /// the best answer and the probability of none at once.
     pub not_first: Option<u32>,
 }
@@ -28,7 +28,7 @@ pub struct Generated {
     pub tokens: Vec<u32>,
     /// Whether it ended by itself.
     pub ended: bool,
-    /// The logarithm of its probability, the end token's included, given that its first token was allowed.
+    /// The logarithm of its probability, the end token's included.
     pub log_probability: f64,
     /// The logarithm of the probability that [`Limits::not_first`] had come first; zero where there is none.
     pub not_first: f64,
@@ -81,12 +81,13 @@ impl<'a> Run<'a> {
 
     fn step(&mut self) -> Result<()> {
         let logits = self.decoding.next(self.tokens.last())?;
+        let all = logits.f_logsumexp([-1_i64], false)?;
         if let (Some(banned), true) = (self.not_first, self.tokens.is_empty()) {
-            self.first = Some(logits.f_log_softmax(-1, Kind::Float)?.f_select(1, banned)?);
+            self.first = Some(logits.f_select(1, banned)?.f_sub(&all)?);
             let _same = logits.f_select(1, banned)?.f_fill_(f64::NEG_INFINITY)?;
         }
         let (best, token) = logits.f_max_dim(-1, false)?;
-        let score = best.f_sub(&logits.f_logsumexp([-1_i64], false)?)?;
+        let score = best.f_sub(&all)?;
         self.scores.push(score.f_masked_fill(&self.done, 0.0)?);
         self.done = self.done.f_logical_or(&Tensor::f_isin(&token, &self.ends, false, false)?)?;
         self.tokens.push(token);

@@ -72,6 +72,12 @@ impl Packed {
         Ok(self.with(self.buffer.f_to_device_(device, Kind::Int64, true, false)?))
     }
 
+    /// The same batch once more, over the same memory.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        self.with(self.buffer.shallow_clone())
+    }
+
     /// This batch over another copy of its buffer.
     fn with(&self, buffer: Tensor) -> Self {
         let Self { max_len, width, max_id, max_segment, .. } = *self;

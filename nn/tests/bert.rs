@@ -122,11 +122,11 @@ fn packing_lays_out_columns() {
     assert_eq!(list(batch.ids()), [5, 6, 7, 8]);
     assert_eq!(list(batch.positions()), [0, 1, 2, 0]);
     assert_eq!(list(batch.segments()), [0, 1, 1, 0]);
-    assert_eq!(list(batch.slots()), [0, 1, 2, 3]);
+    assert_eq!(list(batch.slots()), [0, 1, 2, 8]);
     assert_eq!(list(batch.cu_seqlens()), [0, 3, 4]);
     assert_eq!(batch.cu_seqlens().unwrap().kind(), Kind::Int);
     assert_eq!((batch.tokens(), batch.sequences(), batch.max_len(), batch.max_id(), batch.is_even()), (4, 2, 3, 8, false));
-    assert!(packed(&[vec![1, 2], vec![3, 4]], &[0, 0]).is_even());
+    assert!(packed(&[vec![1; 8], vec![3; 8]], &[0, 0]).is_even());
     assert_eq!(list(packed(&[vec![1], vec![3, 4], vec![2]], &[0, 0, 0]).cu_seqlens()), [0, 1, 3, 4]);
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use qapipe_nn::bench::{BertBench, MambaBench};
+use qapipe_nn::bench::{self, BertBench, MambaBench, Repeats, T5Generate, T5Train};
 use qapipe_nn::device;
 use tch::Device;
 
@@ -62,11 +62,24 @@ fn the_executable_hangs_on_the_cpu_half_only() {
 #[test]
 fn the_bench_runs_anywhere() {
     device::set_threads(1);
-    let bench = BertBench { warm_up: 0, steps: 2, ..BertBench::base(None, Device::Cpu).unwrap().tiny() };
-    let (first, second) = (bench.run().unwrap(), bench.run().unwrap());
+    let lengths = bench::lengths(None).unwrap();
+    let bert = BertBench { repeats: Repeats { warm_up: 0, timed: 2 }, ..BertBench::base(lengths.clone(), Device::Cpu).tiny() };
+    let (first, second) = (bert.run().unwrap(), bert.run().unwrap());
     assert!(first.examples_per_s > 0.0 && first.peak_gib.is_none());
-    assert_eq!(first.loss.to_bits(), second.loss.to_bits());
-    assert!(BertBench { lengths: vec![], ..bench }.run().is_err());
+    assert_eq!(first.loss.map(f64::to_bits), second.loss.map(f64::to_bits));
+    let train = T5Train::base(lengths, Device::Cpu).tiny().run().unwrap();
+    assert!(train.loss.is_some_and(f64::is_finite) && train.real_tokens_per_s > 0.0);
+    let written = T5Generate::base(Device::Cpu).tiny().run().unwrap();
+    assert!(written.loss.is_none() && written.examples_per_s > 0.0);
+}
+
+#[test]
+fn lengths_that_cannot_be_are_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for wrong in ["[]", "[3, 0]", "{}", "[1.5]"] {
+        std::fs::write(file.path(), wrong).unwrap();
+        assert!(bench::lengths(Some(file.path())).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -74,7 +87,8 @@ fn the_bench_of_mamba_runs_anywhere() {
     device::set_threads(1);
     let rows = MambaBench::small(Device::Cpu).tiny().run().unwrap();
     let systems: Vec<&str> = rows.iter().map(|row| row.system.as_str()).collect();
-    assert_eq!(systems, ["mamba-tiny forward f32 cpu", "mamba-tiny fwd+bwd f32 cpu", "mamba-tiny prompt 9 + 3 new f32 cpu"]);
-    assert!(rows.iter().all(|row| row.ms > 0.0 && row.peak_gib.is_none()));
-    assert!(rows[0].tokens_per_s.is_some() && rows[0].examples_per_s.is_none() && rows[2].new_tokens == Some(3));
+    let names = ["forward", "fwd+bwd", "prompt 9 + 3 new"].map(|what| format!("mamba-130m {what} f32 cpu qapipe"));
+    assert_eq!(systems, names);
+    assert!(rows.iter().all(|row| row.ms_per_step > 0.0 && row.peak_gib.is_none()));
+    assert!(rows[1].loss.is_some_and(|loss| (loss - 200_f64.ln()).abs() < 0.5), "{:?}", rows[1].loss);
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::arrow_file::{self, column};
 use crate::error::Error;
 use crate::examples::{Examples, INFO, Part, read_json, write_json};
+use crate::form::Form;
 
 /// Names of the files of the train part: all that a training reads.
 pub const TRAIN_FILES: &[&str] = &["train.arrow", "train.contexts.arrow", "train.examples.arrow", INFO];
@@ -32,16 +33,38 @@ pub struct Info {
     pub dataset_version: String,
     /// Rows that an embedding must have for these ids: the tokenizer's largest id and one.
     pub vocab_size: u32,
-    /// Id that fills a batch up, where the tokenizer has one.
-    pub pad_id: Option<u32>,
-    /// Id at the front of a window, whose logits are the null answer.
-    pub cls_id: u32,
-    /// Id between question and context.
-    pub sep_id: u32,
-    /// Whether the tokenizer gives the context a segment of its own.
-    pub segments: bool,
-    /// Digest of the tokenizer, so that windows and models that do not belong together are told.
+    /// Digest of the tokenizer, so that features and models that do not belong together are told.
     pub tokenizer: String,
+    /// What a row is.
+    pub form: InfoForm,
+}
+
+/// What a row of a features artifact is, and what a model needs to know of all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum InfoForm {
+    /// A window in which a model points at the answer.
+    Spans {
+        /// Id that fills a batch up, where the tokenizer has one.
+        pad_id: Option<u32>,
+        /// Id at the front of a window, whose logits are the null answer.
+        cls_id: u32,
+        /// Id between question and context.
+        sep_id: u32,
+        /// Whether the tokenizer gives the context a segment of its own.
+        segments: bool,
+    },
+    /// A text that a model answers.
+    Texts {
+        /// What the model does with it.
+        form: Form,
+        /// Token that ends an answer.
+        end_id: u32,
+        /// What is written where there is no answer, the end token last.
+        no_answer: Vec<u32>,
+        /// What is written where there is no answer.
+        no_answer_text: String,
+    },
 }
 
 impl Info {
@@ -77,7 +100,13 @@ impl Lists {
         Self { items: Vec::new(), lengths: Vec::new() }
     }
 
-    fn into_array(self, path: &Path) -> Result<ArrayRef, Error> {
+    /// Adds a list.
+    pub(crate) fn push(&mut self, items: &[u32]) {
+        self.items.extend_from_slice(items);
+        self.lengths.push(u32::try_from(items.len()).unwrap_or(u32::MAX));
+    }
+
+    pub(crate) fn into_array(self, path: &Path) -> Result<ArrayRef, Error> {
         let ends = OffsetBuffer::<i64>::from_lengths(self.lengths.iter().map(|&length| length as usize));
         let items: ArrayRef = Arc::new(UInt32Array::from(self.items));
         let field = Arc::new(Field::new("item", items.data_type().clone(), false));
@@ -127,7 +156,6 @@ pub struct Offsets {
 /// What the file system says.
 pub fn write(folder: &Path, part: Part, windows: Windows, offsets: Offsets) -> Result<(), Error> {
     let path = folder.join(part.file());
-    let numbers = |numbers: Vec<u32>| -> ArrayRef { Arc::new(UInt32Array::from(numbers)) };
     let columns = vec![
         ("ids", windows.ids.into_array(&path)?),
         ("context_start", numbers(windows.context_start)),
@@ -141,6 +169,23 @@ pub fn write(folder: &Path, part: Part, windows: Windows, offsets: Offsets) -> R
     arrow_file::write(&path, columns)?;
     let path = folder.join(contexts_file(part));
     arrow_file::write(&path, vec![("starts", offsets.starts.into_array(&path)?), ("ends", offsets.ends.into_array(&path)?)])
+}
+
+/// A column of numbers.
+pub(crate) fn numbers(numbers: Vec<u32>) -> ArrayRef {
+    Arc::new(UInt32Array::from(numbers))
+}
+
+/// Rows that belong to a question, in a column of questions in order.
+pub(crate) fn rows_of(column: &UInt32Array, example: usize) -> Range<usize> {
+    let rows = column.values();
+    rows.partition_point(|&row| (row as usize) < example)..rows.partition_point(|&row| row as usize <= example)
+}
+
+/// The error for features that lack a part.
+pub(crate) fn without_part(part: Part) -> Error {
+    let message = format!("the features have no {} part", part.name());
+    Error::data(message).help(format!("give the dataset stage a `{}`", part.name()))
 }
 
 /// Name of the file of token offsets of a part.
@@ -177,19 +222,19 @@ pub struct Features {
 }
 
 #[derive(Clone, Debug)]
-struct Column {
+pub(crate) struct Column {
     ends: OffsetBuffer<i64>,
     items: ScalarBuffer<u32>,
 }
 
 impl Column {
-    fn of(list: &LargeListArray, path: &Path) -> Result<Self, Error> {
+    pub(crate) fn of(list: &LargeListArray, path: &Path) -> Result<Self, Error> {
         let items = list.values().as_any().downcast_ref::<UInt32Array>().map(|items| items.values().clone());
         let wrong = || Error::arrow(path)(arrow_schema::ArrowError::SchemaError("a list holds no u32".to_owned()));
         Ok(Self { ends: list.offsets().clone(), items: items.ok_or_else(wrong)? })
     }
 
-    fn get(&self, row: usize) -> &[u32] {
+    pub(crate) fn get(&self, row: usize) -> &[u32] {
         let end = |at: usize| usize::try_from(self.ends[at]).unwrap_or(0);
         &self.items[end(row)..end(row + 1)]
     }
@@ -203,8 +248,7 @@ impl Features {
     pub fn open(folder: &Path, part: Part) -> Result<Self, Error> {
         let path = folder.join(part.file());
         if !path.exists() {
-            let message = format!("the features have no {} part", part.name());
-            return Err(Error::data(message).help(format!("give the dataset stage a `{}`", part.name())));
+            return Err(without_part(part));
         }
         let contexts_path = folder.join(contexts_file(part));
         if !contexts_path.exists() {
@@ -227,7 +271,7 @@ impl Features {
             starts: Column::of(&column(&contexts, "starts", &contexts_path)?, &contexts_path)?,
             ends: Column::of(&column(&contexts, "ends", &contexts_path)?, &contexts_path)?,
             examples: Examples::open(&folder.join(examples_file(part)))?,
-            segments: Info::open(folder)?.segments,
+            segments: matches!(Info::open(folder)?.form, InfoForm::Spans { segments: true, .. }),
         };
         features.check(&path)?;
         Ok(features)
@@ -296,8 +340,7 @@ impl Features {
 
     /// Windows of a question.
     pub fn windows_of(&self, example: usize) -> Range<usize> {
-        let rows = self.example.values();
-        rows.partition_point(|&row| (row as usize) < example)..rows.partition_point(|&row| row as usize <= example)
+        rows_of(&self.example, example)
     }
 
     /// First code point, and one past the last, of each context token of a window.

@@ -2,6 +2,8 @@
 
 mod learn;
 mod reader;
+mod sentencepiece;
+mod text;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,8 +19,9 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::Error;
 
-pub use learn::learn;
+pub use learn::{learn, learn_bytes};
 pub use reader::{Layout, Reader, Tokens};
+pub use text::TextTokenizer;
 
 /// The tokenizer, whole.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -26,8 +29,10 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const SETTINGS: &str = "tokenizer_config.json";
 /// A WordPiece vocabulary, one piece a line.
 pub const VOCABULARY: &str = "vocab.txt";
-/// All that is read of a model's folder to tokenize.
-pub const TOKENIZER_FILES: &[&str] = &[TOKENIZER, SETTINGS, VOCABULARY];
+/// A SentencePiece model.
+pub const PIECES: &str = "spiece.model";
+/// The files of a tokenizer.
+pub const TOKENIZER_FILES: &[&str] = &[TOKENIZER, SETTINGS, VOCABULARY, PIECES];
 
 /// The pieces that a BERT vocabulary holds apart: padding, unknown, start, separator, mask.
 pub const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
@@ -61,11 +66,11 @@ impl Casing {
     }
 }
 
-/// Loads the tokenizer of a model's folder: `tokenizer.json` where there is one, else `vocab.txt` of a BERT. Its truncation and
-/// padding are turned off.
+/// Loads the tokenizer of a model's folder: `tokenizer.json` where there is one, else `vocab.txt` of a BERT or `spiece.model` of a T5.
+/// Its truncation and padding are turned off.
 ///
 /// # Errors
-/// Where both are missing, or the one that counts is broken.
+/// Where all are missing, or the one that counts is broken.
 pub fn load(folder: &Path) -> Result<Tokenizer, Error> {
     let (whole, vocabulary) = (folder.join(TOKENIZER), folder.join(VOCABULARY));
     if whole.is_file() {
@@ -74,7 +79,11 @@ pub fn load(folder: &Path) -> Result<Tokenizer, Error> {
     if vocabulary.is_file() {
         return load_file(&vocabulary, Casing::of(folder)?);
     }
-    Err(Error::data(format!("{}: holds no tokenizer.json and no vocab.txt", folder.display())))
+    let pieces = folder.join(PIECES);
+    if pieces.is_file() {
+        return sentencepiece::of_bytes(&std::fs::read(&pieces).map_err(Error::io(&pieces))?, &pieces.display().to_string());
+    }
+    Err(Error::data(format!("{}: holds no tokenizer.json, no vocab.txt and no spiece.model", folder.display())))
 }
 
 /// Digest of all that decides a text's ids: the vocabulary, how text is normalized, where it is split.

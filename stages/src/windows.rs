@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::examples::Examples;
-use crate::features::{Lists, Offsets, Windows};
+use crate::features::{Offsets, Windows};
 use crate::python;
 use crate::tokenizer::{Reader, Tokens};
 
@@ -23,7 +23,7 @@ pub struct Shape {
 }
 
 /// Texts that are tokenized between two looks at the clock.
-const CHUNK: usize = 4096;
+pub(crate) const CHUNK: usize = 4096;
 
 /// One question's windows, each as a range of its paragraph's tokens.
 struct Cut {
@@ -40,7 +40,7 @@ pub type Progress<'a> = &'a (dyn Fn(usize, usize) -> Result<(), Error> + Sync);
 /// With the id of a question that is too long for a window, what the tokenizer reports, and what `progress` returns.
 pub fn cut(reader: &Reader, examples: &Examples, shape: Shape, progress: Progress<'_>) -> Result<(Windows, Offsets), Error> {
     let total = examples.contexts() + examples.len();
-    let contexts = contexts(reader, examples, &|done| progress(done, total))?;
+    let contexts = contexts(&|text: &str| reader.tokens(text), examples, &|done| progress(done, total))?;
     let mut windows = Windows::default();
     let rows: Vec<usize> = (0..examples.len()).collect();
     for chunk in rows.chunks(CHUNK) {
@@ -54,12 +54,17 @@ pub fn cut(reader: &Reader, examples: &Examples, shape: Shape, progress: Progres
     Ok((windows, offsets(contexts)))
 }
 
-fn contexts(reader: &Reader, examples: &Examples, progress: &dyn Fn(usize) -> Result<(), Error>) -> Result<Vec<Tokens>, Error> {
+/// Every distinct paragraph in tokens.
+pub(crate) fn contexts(
+    tokens: &(dyn Fn(&str) -> Result<Tokens, Error> + Sync),
+    examples: &Examples,
+    progress: &dyn Fn(usize) -> Result<(), Error>,
+) -> Result<Vec<Tokens>, Error> {
     let mut found = Vec::with_capacity(examples.contexts());
     let rows: Vec<usize> = (0..examples.contexts()).collect();
     for chunk in rows.chunks(CHUNK / 4) {
         progress(chunk[0])?;
-        let some = chunk.par_iter().map(|&at| reader.tokens(examples.context_text(at))).collect::<Result<Vec<_>, _>>()?;
+        let some = chunk.par_iter().map(|&at| tokens(examples.context_text(at))).collect::<Result<Vec<_>, _>>()?;
         found.extend(some);
     }
     Ok(found)
@@ -68,15 +73,10 @@ fn contexts(reader: &Reader, examples: &Examples, progress: &dyn Fn(usize) -> Re
 fn offsets(contexts: Vec<Tokens>) -> Offsets {
     let mut found = Offsets::default();
     for context in contexts {
-        push(&mut found.starts, &context.starts);
-        push(&mut found.ends, &context.ends);
+        found.starts.push(&context.starts);
+        found.ends.push(&context.ends);
     }
     found
-}
-
-fn push(lists: &mut Lists, items: &[u32]) {
-    lists.items.extend_from_slice(items);
-    lists.lengths.push(u32::try_from(items.len()).unwrap_or(u32::MAX));
 }
 
 fn cut_one(reader: &Reader, examples: &Examples, row: usize, contexts: &[Tokens], shape: Shape) -> Result<Cut, Error> {
@@ -98,7 +98,7 @@ fn cut_one(reader: &Reader, examples: &Examples, row: usize, contexts: &[Tokens]
 }
 
 /// Ranges of at most `room` tokens, each beginning `room - stride` after the one before, until one reaches the end.
-fn ranges(length: usize, room: usize, stride: usize) -> Vec<(usize, usize)> {
+pub(crate) fn ranges(length: usize, room: usize, stride: usize) -> Vec<(usize, usize)> {
     let mut ranges = Vec::new();
     let mut start = 0;
     loop {
@@ -145,7 +145,7 @@ fn append(windows: &mut Windows, reader: &Reader, examples: &Examples, row: usiz
 }
 
 /// Code points of the first gold answer: where it begins, and one past its end.
-fn first_answer(examples: &Examples, row: usize) -> Option<(u32, u32)> {
+pub(crate) fn first_answer(examples: &Examples, row: usize) -> Option<(u32, u32)> {
     let start = u32::try_from(*examples.starts(row).first()?).ok()?;
     let length = examples.golds(row).next()?.chars().count();
     Some((start, start + u32::try_from(length).ok()?))

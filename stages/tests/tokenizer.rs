@@ -44,7 +44,7 @@ fn bad_tokenizers_are_one_clear_error() {
     assert_eq!(error("[UNK]\n[CLS]\na"), "vocab.txt: holds no [SEP]");
     assert_eq!(error("[UNK]\n[CLS]\na\na"), "vocab.txt:4: \"a\" stands there twice");
     let folder = tempfile::tempdir().unwrap();
-    assert!(load(folder.path()).unwrap_err().to_string().ends_with("holds no tokenizer.json and no vocab.txt"));
+    assert!(load(folder.path()).unwrap_err().to_string().ends_with("holds no tokenizer.json, no vocab.txt and no spiece.model"));
     let file = folder.path().join("tokenizer.json");
     std::fs::write(&file, "{\"model\": 3}").unwrap();
     assert!(load_file(&file, Casing::default()).unwrap_err().to_string().contains("tokenizer.json: not a tokenizer"));

@@ -6,7 +6,7 @@ mod common;
 use common::{bytes, dataset, examples, question, run, shared};
 use qapipe_stages::Error;
 use qapipe_stages::examples::Part;
-use qapipe_stages::features::{Features, Info};
+use qapipe_stages::features::{Features, Info, InfoForm};
 use qapipe_stages::tokenizer::{Casing, Reader, of_vocabulary};
 use qapipe_stages::windows::{Shape, cut};
 use serde_json::json;
@@ -48,7 +48,8 @@ fn equal_those_of_python_on_dev() {
     }
     assert_eq!(digest.finalize().to_hex().as_str(), DIGEST);
     let info = Info::open(&folder.path().join("out/features")).unwrap();
-    assert_eq!((info.pad_id, info.cls_id, info.sep_id, info.vocab_size, info.segments), (Some(0), 101, 102, 30522, true));
+    let spans = InfoForm::Spans { pad_id: Some(0), cls_id: 101, sep_id: 102, segments: true };
+    assert_eq!((info.vocab_size, info.form), (30522, spans));
 }
 
 #[test]

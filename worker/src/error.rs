@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use qapipe_cache::CacheError;
 use qapipe_engine::{ErrorClass, StageError};
 use qapipe_nn::NnError;
 use qapipe_nn::weights::{Problem, WeightsError};
@@ -19,6 +20,9 @@ pub enum Error {
     /// Data, a tokenizer or a table.
     #[error(transparent)]
     Data(#[from] qapipe_stages::Error),
+    /// The store.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A stage's own failure, ready to be told.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -52,6 +56,8 @@ impl From<Error> for StageError {
             Error::Io { path, source } => Self::io(&path, &source),
             Error::Data(error) => error.into(),
             Error::Nn(error) => told(&error),
+            Error::Cache(CacheError::Io { path, source }) => Self::io(&path, &source),
+            Error::Cache(error) => Self::failed(error.to_string()),
             Error::Torch(error) => classified(&error.to_string()),
         }
     }

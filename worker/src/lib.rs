@@ -18,6 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use qapipe_engine::StageError;
+use qapipe_nn::bench::{self, BenchRow, BertBench, MambaBench, T5Generate, T5Train};
 
 /// What the worker can be asked to do.
 const USAGE: &str = "\
@@ -26,11 +27,9 @@ usage: qapipe-worker [serve [--build ID]]
                                   refuses where it is of another build than ID
        qapipe-worker env          prints what libtorch, CUDA and the devices are, as JSON
        qapipe-worker parity DIR   compares the models with the golden tensors in every folder under DIR
-       qapipe-worker bench bert [--lens FILE] [--device DEVICE]
-                                  trains BERT-base with random weights for some steps and prints its speed and memory as JSON;
-                                  FILE is a JSON list of window lengths
-       qapipe-worker bench mamba [--device DEVICE]
-                                  reads, trains and writes with a Mamba of 130 million random weights, and prints each as JSON
+       qapipe-worker bench bert|t5|t5-generate|mamba [--lens FILE] [--device DEVICE]
+                                  measures BERT-base, T5-base or the smallest Mamba with random weights and prints speed and memory as
+                                  JSON; FILE is a JSON list of window lengths
        qapipe-worker --version";
 
 /// The executable `qapipe-worker`. `build` names what it was built from.
@@ -42,9 +41,7 @@ pub fn main(build: &str) -> ExitCode {
         ["serve", "--build", wanted] => serve_once(same_build(wanted, build)),
         ["env"] => say(&environment::describe().to_string()),
         ["parity", folder] => parity(Path::new(folder)),
-        ["bench", "bert", options @ ..] => bench_bert(options),
-        ["bench", "mamba"] => bench_mamba("auto"),
-        ["bench", "mamba", "--device", device] => bench_mamba(device),
+        ["bench", what, options @ ..] => bench_speed(what, options),
         ["--version" | "-V"] => say(concat!("qapipe-worker ", env!("CARGO_PKG_VERSION"))),
         ["--help" | "-h"] => say(USAGE),
         _ => {
@@ -83,8 +80,8 @@ fn parity(folder: &Path) -> ExitCode {
     }
 }
 
-/// Measures the training speed of BERT-base.
-fn bench_bert(options: &[&str]) -> ExitCode {
+/// Measures the speed of a model.
+fn bench_speed(what: &str, options: &[&str]) -> ExitCode {
     let (mut lengths, mut device) = (None, "auto");
     for pair in options.chunks(2) {
         match pair {
@@ -96,27 +93,27 @@ fn bench_bert(options: &[&str]) -> ExitCode {
             }
         }
     }
-    let row = qapipe_nn::device::resolve(device).and_then(|device| qapipe_nn::bench::BertBench::base(lengths, device)?.run());
-    say_rows(row.map(|row| vec![row]))
-}
-
-/// Measures the speed of Mamba.
-fn bench_mamba(device: &str) -> ExitCode {
-    say_rows(qapipe_nn::device::resolve(device).and_then(|device| qapipe_nn::bench::MambaBench::small(device).run()))
-}
-
-/// Prints rows as JSON lines, or the error.
-fn say_rows<Row: serde::Serialize>(rows: qapipe_nn::Result<Vec<Row>>) -> ExitCode {
-    let lines = rows.map_err(|error| error.to_string()).and_then(|rows| {
-        let lines: Result<Vec<String>, _> = rows.iter().map(serde_json::to_string).collect();
-        lines.map(|lines| lines.join("\n")).map_err(|error| error.to_string())
-    });
+    let lines =
+        measured(what, lengths, device).and_then(|rows| Ok(rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?));
     match lines {
-        Ok(lines) => say(&lines),
+        Ok(lines) => say(&lines.join("\n")),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The measurements of a name.
+fn measured(what: &str, lengths: Option<&Path>, device: &str) -> qapipe_nn::Result<Vec<BenchRow>> {
+    let place = qapipe_nn::device::resolve(device)?;
+    let lengths = || bench::lengths(lengths);
+    match what {
+        "bert" => Ok(vec![BertBench::base(lengths()?, place).run()?]),
+        "t5" => Ok(vec![T5Train::base(lengths()?, place).run()?]),
+        "t5-generate" => Ok(vec![T5Generate::base(place).run()?]),
+        "mamba" => MambaBench::small(place).run(),
+        other => Err(qapipe_nn::NnError::Input(format!("there is no measurement {other:?}; there are bert, t5, t5-generate and mamba"))),
     }
 }
 

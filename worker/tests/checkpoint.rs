@@ -108,7 +108,7 @@ fn edit(path: &Path, text: &str, from: &str, to: &str) {
 fn missing_files_are_named() {
     let mut lab = lab();
     std::fs::remove_file(given(&lab, "tokenizer.json")).unwrap();
-    assert!(refused(&mut lab).contains("holds no tokenizer.json and no vocab.txt"));
+    assert!(refused(&mut lab).contains("holds no tokenizer.json, no vocab.txt and no spiece.model"));
     std::fs::remove_file(given(&lab, "config.json")).unwrap();
     assert!(refused(&mut lab).contains("holds no config.json"));
 }

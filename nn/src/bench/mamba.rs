@@ -1,12 +1,8 @@
-//! Speed of Mamba: reading, training, writing.
+//! Reading, training and writing speed of the smallest Mamba.
 
-use std::time::Instant;
+use tch::{Device, Kind, Tensor};
 
-use serde::Serialize;
-use tch::{Device, Kind};
-
-use super::{Draws, peak_gib, round};
-use crate::device;
+use super::{BenchRow, Draw, Repeats, Timed, named, timed};
 use crate::error::Result;
 use crate::forward::Forward;
 use crate::generate::{Limits, greedy};
@@ -15,153 +11,102 @@ use crate::packed::{Packed, signed};
 use crate::pairs::Pairs;
 use crate::parameters::Placement;
 
-/// What to measure. Every time is the median of `runs`, after `warm_up`.
+/// What to measure.
 #[derive(Clone, Debug)]
 pub struct MambaBench {
-    /// The model.
-    pub config: MambaConfig,
-    /// Its name in the rows.
-    pub name: &'static str,
     /// Sequences at once.
     pub batch: usize,
-    /// Tokens of a sequence that is read.
+    /// Tokens of a sequence that is read, or trained on.
     pub tokens: usize,
     /// Tokens of a prompt.
     pub prompt: usize,
     /// Tokens that are written after it.
-    pub new: usize,
-    /// Runs before the clock starts.
-    pub warm_up: usize,
-    /// Runs that count.
-    pub runs: usize,
+    pub most: usize,
+    /// Runs of each measurement.
+    pub repeats: Repeats,
+    /// The model.
+    pub config: MambaConfig,
     /// Where.
     pub device: Device,
 }
 
-/// What was measured. What does not apply to a row is left out of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct MambaRow {
-    /// What ran.
-    pub system: String,
-    /// How it ran.
-    pub mode: String,
-    /// Sequences at once.
-    pub batch: usize,
-    /// Tokens of a sequence.
-    #[serde(rename = "T", skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<usize>,
-    /// Tokens written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub new_tokens: Option<usize>,
-    /// Tokens read a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokens_per_s: Option<f64>,
-    /// Sequences written to a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub examples_per_s: Option<f64>,
-    /// Milliseconds a run.
-    pub ms: f64,
-    /// Most memory in tensors on the device, GiB; unknown on the CPU.
-    pub peak_gib: Option<f64>,
-}
-
 impl MambaBench {
-    /// The smallest published shape, eight sequences of 512 tokens, and prompts of 256 with 32 new tokens.
+    /// The model of 130 million parameters, eight sequences of 512 tokens, and prompts of 256 with 32 new tokens.
     #[must_use]
     pub fn small(device: Device) -> Self {
-        let (warm_up, runs) = if device.is_cuda() { (4, 12) } else { (1, 3) };
-        Self { config: MambaConfig::small(), name: "mamba-130m", batch: 8, tokens: 512, prompt: 256, new: 32, warm_up, runs, device }
+        let repeats = if device.is_cuda() { Repeats { warm_up: 4, timed: 12 } } else { Repeats { warm_up: 1, timed: 2 } };
+        Self { batch: 8, tokens: 512, prompt: 256, most: 32, repeats, config: MambaConfig::small(), device }
     }
 
     /// The same with a model and batches so small that they run anywhere.
     #[must_use]
     pub fn tiny(self) -> Self {
         let config = MambaConfig { vocab_size: 200, hidden_size: 32, num_hidden_layers: 2, ..self.config };
-        Self { config, name: "mamba-tiny", batch: 2, tokens: 20, prompt: 9, new: 3, warm_up: 0, runs: 2, ..self }
+        Self { config, batch: 2, tokens: 20, prompt: 9, most: 3, repeats: Repeats { warm_up: 0, timed: 2 }, ..self }
     }
 
     /// Measures reading, reading with gradients, and writing.
     ///
     /// # Errors
     /// What libtorch reports.
-    pub fn run(&self) -> Result<Vec<MambaRow>> {
+    pub fn run(&self) -> Result<Vec<BenchRow>> {
         Ok(vec![self.reading()?, self.training()?, self.writing()?])
     }
 
     /// Logits of all tokens.
-    fn reading(&self) -> Result<MambaRow> {
+    fn reading(&self) -> Result<BenchRow> {
         let model = MambaForCausalLm::init(&self.config, &Placement::inference(self.device), 1)?;
-        let (ids, mut forward) = (self.ids(self.tokens), Forward::inference());
-        let packed = self.packed(&ids)?;
-        let seconds = self.median(|| model.forward_logits(&packed, &mut forward).map(|_| ()))?;
-        self.row("forward", seconds, true)
+        let packed = self.packed(self.tokens)?;
+        let found = timed(self.device, &self.runs(), self.repeats, |()| model.forward_logits(&packed, &mut Forward::inference()))?;
+        Ok(self.row(&found, "mamba-130m forward", self.tokens))
     }
 
-    /// The loss of all tokens after the first of each sequence, and its gradient.
-    fn training(&self) -> Result<MambaRow> {
+    /// The loss of all tokens after the first of each sequence, and its gradients, gathered; no step.
+    fn training(&self) -> Result<BenchRow> {
         let mut model = MambaForCausalLm::init(&self.config, &Placement::training(self.device), 1)?;
         let (ids, mut forward) = (self.ids(self.tokens + 1), Forward::training(1));
         let rows: Vec<(&[u32], &[u32])> = ids.iter().map(|row| row.split_at(1)).collect();
         let pairs = Pairs::collate(model.form(), &rows)?.to_device(self.device)?;
-        let seconds = self.median(|| {
+        let found = timed(self.device, &self.runs(), self.repeats, |()| {
             let loss = model.forward(&pairs, &mut forward)?.f_mean(Kind::Float)?.f_neg()?;
             model.parameters_mut().backward(&loss)?;
-            model.parameters_mut().zero_grad()
+            model.parameters_mut().zero_grad()?;
+            Ok(loss.f_detach()?)
         })?;
-        self.row("fwd+bwd", seconds, true)
+        Ok(BenchRow { loss: found.loss()?, ..self.row(&found, "mamba-130m fwd+bwd", self.tokens) })
     }
 
-    /// Greedy tokens after prompts.
-    fn writing(&self) -> Result<MambaRow> {
+    /// Greedy tokens after prompts; none ends a text, so that each has its full length.
+    fn writing(&self) -> Result<BenchRow> {
         let model = MambaForCausalLm::init(&self.config, &Placement::inference(self.device), 1)?;
-        let prompts = self.packed(&self.ids(self.prompt))?;
-        let limits = Limits { most: signed(self.new), ends: Vec::new(), not_first: None };
-        let seconds = self.median(|| greedy(&model, &prompts, &limits).map(|_| ()))?;
-        self.row(&format!("prompt {} + {} new", self.prompt, self.new), seconds, false)
+        let prompts = self.packed(self.prompt)?;
+        let limits = Limits { most: signed(self.most), ends: Vec::new(), not_first: None };
+        let found = timed(self.device, &self.runs(), self.repeats, |()| {
+            let texts = greedy(&model, &prompts, &limits)?;
+            Ok(Tensor::f_from_slice(&texts.iter().map(|text| text.log_probability).collect::<Vec<_>>())?)
+        })?;
+        Ok(self.row(&found, &format!("mamba-130m prompt {} + {} new", self.prompt, self.most), self.prompt))
     }
 
-    #[allow(clippy::cast_precision_loss)]
-    fn row(&self, what: &str, seconds: f64, reads: bool) -> Result<MambaRow> {
-        let kind = if self.device.is_cuda() { "bf16" } else { "f32 cpu" };
-        Ok(MambaRow {
-            system: format!("{} {what} {kind}", self.name),
-            mode: "qapipe".into(),
-            batch: self.batch,
-            tokens: reads.then_some(self.tokens),
-            new_tokens: (!reads).then_some(self.new),
-            tokens_per_s: reads.then(|| round((self.batch * self.tokens) as f64 / seconds, 0)),
-            examples_per_s: (!reads).then(|| round(self.batch as f64 / seconds, 2)),
-            ms: round(1e3 * seconds, 2),
-            peak_gib: peak_gib(self.device)?,
-        })
+    /// The row of a measurement in which each sequence had so many tokens to read.
+    fn row(&self, found: &Timed, what: &str, tokens: usize) -> BenchRow {
+        let steps = self.repeats.timed;
+        found.row(named(what, self.device), "packed", self.batch, steps, signed(self.batch * tokens * steps))
     }
 
-    /// Rows of token ids at random.
+    fn runs(&self) -> Vec<()> {
+        vec![(); self.repeats.warm_up + self.repeats.timed]
+    }
+
+    /// Rows of token ids.
     fn ids(&self, length: usize) -> Vec<Vec<u32>> {
-        let (mut draws, span) = (Draws::new(1), usize::try_from(self.config.vocab_size).unwrap_or(2) - 1);
-        (0..self.batch).map(|_| draws.ids(length, 1, span)).collect()
+        let mut draw = Draw::new(0);
+        (0..self.batch).map(|_| draw.ids(length, self.config.vocab_size)).collect()
     }
 
-    fn packed(&self, ids: &[Vec<u32>]) -> Result<Packed> {
+    fn packed(&self, length: usize) -> Result<Packed> {
+        let ids = self.ids(length);
         let rows: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         Packed::of_one_segment(&rows)?.to_device(self.device)
-    }
-
-    /// Seconds of a run: the median. Measures the peak of memory anew.
-    fn median(&self, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-        for _ in 0..self.warm_up {
-            run()?;
-        }
-        device::synchronize(self.device)?;
-        device::reset_peak_memory(self.device)?;
-        let mut times = Vec::new();
-        for _ in 0..self.runs.max(1) {
-            let start = Instant::now();
-            run()?;
-            device::synchronize(self.device)?;
-            times.push(start.elapsed().as_secs_f64());
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(times[times.len() / 2])
     }
 }

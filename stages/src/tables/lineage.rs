@@ -1,5 +1,7 @@
 //! Where a result comes from: the columns that every collected table begins with.
 
+use std::collections::BTreeMap;
+
 use qapipe_cache::Record;
 use qapipe_engine::{Pipeline, Source};
 
@@ -28,6 +30,39 @@ pub(super) struct Chain {
     stages: Vec<usize>,
     base: Option<String>,
     costs: Costs,
+    answering: Answering,
+}
+
+/// What a stage told of its answering, where another one scored its answers.
+#[derive(Default)]
+struct Answering {
+    cost: BTreeMap<String, f64>,
+    facts: BTreeMap<String, String>,
+}
+
+impl Answering {
+    fn of(record: &Record) -> Self {
+        Self { cost: record.cost.clone(), facts: record.provenance.clone() }
+    }
+
+    /// Fills what a row does not know.
+    #[allow(clippy::cast_possible_truncation)]
+    fn fill(&self, row: MetricsRow) -> MetricsRow {
+        let cost = |name: &str| self.cost.get(name).copied();
+        let fact = |name: &str| self.facts.get(name).cloned();
+        MetricsRow {
+            device: row.device.or_else(|| fact("device")),
+            dtype: row.dtype.or_else(|| fact("dtype")),
+            parameters: row.parameters.or(cost("parameters").map(|count| count as i64)),
+            bytes: row.bytes.or(cost("bytes").map(|count| count as i64)),
+            resident_bytes: row.resident_bytes.or(cost("resident_bytes").map(|count| count as i64)),
+            evaluate_seconds: row.evaluate_seconds.or(cost("evaluate_seconds")),
+            peak_memory_bytes: row.peak_memory_bytes.or(cost("peak_memory_bytes")),
+            energy_joules: row.energy_joules.or(cost("energy_joules")),
+            throughput: row.throughput.or(cost("throughput")),
+            ..row
+        }
+    }
 }
 
 #[derive(Default)]
@@ -38,9 +73,9 @@ struct Costs {
 }
 
 impl Chain {
-    /// Follows `model` inputs up from a stage.
+    /// Follows `model` inputs, or answers that a stage gave, up from a stage.
     pub(super) fn of<'r>(pipeline: &Pipeline, stage: usize, record: &dyn Fn(usize) -> Option<&'r Record>) -> Self {
-        let mut chain = Self { stages: Vec::new(), base: None, costs: Costs::default() };
+        let mut chain = Self { stages: Vec::new(), base: None, costs: Costs::default(), answering: Answering::default() };
         let mut at = stage;
         loop {
             let spec = &pipeline.stages[at];
@@ -48,11 +83,19 @@ impl Chain {
                 chain.base = Some(spec.values.text("source").unwrap_or("new").to_owned());
                 break;
             }
-            if spec.kind.name() != "evaluate" {
-                chain.stages.push(at);
-                chain.costs.add(record(at));
+            match spec.kind.name() {
+                "evaluate" => {}
+                "prompt" => {
+                    chain.stages.push(at);
+                    chain.answering = record(at).map(Answering::of).unwrap_or_default();
+                }
+                _ => {
+                    chain.stages.push(at);
+                    chain.costs.add(record(at));
+                }
             }
-            let model = spec.inputs.iter().find(|input| input.param == "model").map(|input| &input.source);
+            let from = |param: &str| spec.inputs.iter().find(|input| input.param == param).map(|input| &input.source);
+            let model = from("model").or_else(|| from("predictions"));
             // References make no circles in a checked pipeline.
             let Some(Source::Stage { index, .. }) = model else { break };
             at = *index;
@@ -61,8 +104,9 @@ impl Chain {
         chain
     }
 
-    /// The training costs of the whole chain, where a row has none: seconds and energy add up, of memory the most counts.
+    /// The costs of the whole chain, where a row has none: of training, seconds and energy add up, of memory the most counts.
     pub(super) fn add_costs(&self, row: MetricsRow) -> MetricsRow {
+        let row = self.answering.fill(row);
         MetricsRow {
             train_seconds: row.train_seconds.or(self.costs.seconds),
             train_peak_memory_bytes: row.train_peak_memory_bytes.or(self.costs.memory),

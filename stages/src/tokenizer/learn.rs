@@ -1,10 +1,13 @@
-//! Learning a WordPiece vocabulary from a data set: byte-pair merges over words (Sennrich, Haddow, Birch 2016), as Hugging Face's
-//! WordPiece trainer does it, but with an order for everything: the same text gives the same vocabulary.
+//! Learning a vocabulary from a data set: byte-pair merges over words (Sennrich, Haddow, Birch 2016), as Hugging Face's trainers do it, but
+//! with an order for everything: the same text gives the same vocabulary. WordPiece for models that point, byte-level BPE (Radford et al.
+//! 2019) for those that write: it can write every text.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
+use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
 
 use super::{Casing, SPECIAL, normalizer, of_vocabulary};
@@ -15,6 +18,8 @@ use crate::examples::Examples;
 const ALPHABET: usize = 1000;
 /// A merge that occurs less often is not worth a piece.
 const LEAST: u64 = 2;
+/// What stands before a piece that does not begin a word, in WordPiece.
+const WITHIN: &str = "##";
 
 /// Learns a lower-case WordPiece vocabulary of at most `size` pieces from the questions and paragraphs of a part.
 ///
@@ -22,36 +27,86 @@ const LEAST: u64 = 2;
 /// Where the text has more characters than `size` has room for, or none.
 pub fn learn(examples: &Examples, size: usize) -> Result<Tokenizer, Error> {
     let casing = Casing::default();
-    let texts = (0..examples.contexts()).map(|at| examples.context_text(at)).chain((0..examples.len()).map(|row| examples.question(row)));
-    let words = count_words(texts, casing)?;
-    if words.is_empty() {
-        return Err(Error::data("there is no text to learn a vocabulary from"));
-    }
+    let normalizer = normalizer(casing);
+    let words = count_words(examples, |splits| {
+        splits.normalize(|part| normalizer.normalize(part))?;
+        BertPreTokenizer.pre_tokenize(splits)
+    })?;
     let alphabet = alphabet(&words);
-    let room = size.saturating_sub(SPECIAL.len() + alphabet.len());
-    if room == 0 {
-        let message = format!("a vocabulary of {size} has no room for the {} characters of the text", alphabet.len());
-        return Err(Error::data(message).help("raise `vocab_size`"));
-    }
+    let room = room(size, SPECIAL.len(), alphabet.len())?;
     let mut pieces: Vec<String> = SPECIAL.iter().map(|&piece| piece.to_owned()).collect();
-    pieces.extend(Merger::new(&words, alphabet).merge(room));
+    pieces.extend(Merger::new(&words, alphabet, WITHIN).merge(room).0);
     of_vocabulary(&pieces.join("\n"), casing, "the learnt vocabulary")
 }
 
-/// Counts the words of texts as a BERT sees them.
-fn count_words<'a>(texts: impl Iterator<Item = &'a str>, casing: Casing) -> Result<BTreeMap<String, u64>, Error> {
-    let wrong = |e: tokenizers::Error| Error::data(format!("the tokenizer failed: {e}"));
-    let normalizer = normalizer(casing);
+/// Learns a byte-level vocabulary of at most `size` pieces, `special` ones included, from the questions and paragraphs of a part. `after` is
+/// put behind every text that is read.
+///
+/// # Errors
+/// Where `size` has no room for all bytes, or there is no text.
+pub fn learn_bytes(examples: &Examples, size: usize, special: &[&str], after: Option<&str>) -> Result<Tokenizer, Error> {
+    let bytes = ByteLevel::new(false, false, true);
+    let words = count_words(examples, |splits| bytes.pre_tokenize(splits))?;
+    let alphabet: BTreeSet<String> = ByteLevel::alphabet().into_iter().map(String::from).collect();
+    let room = room(size, special.len(), alphabet.len())?;
+    let (learnt, merges) = Merger::new(&words, alphabet, "").merge(room);
+    let pieces = special.iter().map(|&piece| piece.to_owned()).chain(learnt);
+    let vocabulary: BTreeMap<String, usize> = pieces.enumerate().map(|(id, piece)| (piece, id)).collect();
+    let added: Vec<Value> = special.iter().enumerate().map(|(id, piece)| added_token(id, piece)).collect();
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
+    let whole = json!({
+        "version": "1.0",
+        "added_tokens": added,
+        "pre_tokenizer": byte_level,
+        "post_processor": after.map(|end| after_text(end, vocabulary.get(end).copied())),
+        "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": merges},
+    });
+    whole.to_string().parse().map_err(|e| Error::data(format!("the learnt vocabulary: {e}")))
+}
+
+/// A special piece, as tokenizer.json lists it.
+fn added_token(id: usize, piece: &str) -> Value {
+    json!({"id": id, "content": piece, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+}
+
+/// The post-processor that puts a piece behind every text.
+fn after_text(end: &str, id: Option<usize>) -> Value {
+    let text = |name: &str| json!({"Sequence": {"id": name, "type_id": 0}});
+    let special = json!({"SpecialToken": {"id": end, "type_id": 0}});
+    json!({
+        "type": "TemplateProcessing",
+        "single": [text("A"), special],
+        "pair": [text("A"), special, text("B"), special],
+        "special_tokens": {end: {"id": end, "ids": [id], "tokens": [end]}},
+    })
+}
+
+/// Pieces that can be learnt beside the special ones and the characters.
+fn room(size: usize, special: usize, alphabet: usize) -> Result<usize, Error> {
+    let room = size.saturating_sub(special + alphabet);
+    if room == 0 {
+        let message = format!("a vocabulary of {size} has no room for the {alphabet} characters of the text");
+        return Err(Error::data(message).help("raise `vocab_size`"));
+    }
+    Ok(room)
+}
+
+/// Counts the words of a part's questions and paragraphs, as `split` divides a text.
+fn count_words(
+    examples: &Examples,
+    split: impl Fn(&mut PreTokenizedString) -> tokenizers::Result<()>,
+) -> Result<BTreeMap<String, u64>, Error> {
+    let texts = (0..examples.contexts()).map(|at| examples.context_text(at)).chain((0..examples.len()).map(|row| examples.question(row)));
     let mut words = BTreeMap::new();
     for text in texts {
         let mut splits = PreTokenizedString::from(text);
-        splits.normalize(|part| normalizer.normalize(part)).map_err(wrong)?;
-        BertPreTokenizer.pre_tokenize(&mut splits).map_err(wrong)?;
+        split(&mut splits).map_err(|e| Error::data(format!("the tokenizer failed: {e}")))?;
         for (word, _, _) in splits.get_splits(OffsetReferential::Normalized, OffsetType::None) {
             *words.entry(word.to_owned()).or_default() += 1;
         }
     }
-    Ok(words)
+    if words.is_empty() { Err(Error::data("there is no text to learn a vocabulary from")) } else { Ok(words) }
 }
 
 /// The pieces of one character: `x` at the front of a word, `##x` within; of the most frequent characters, in order.
@@ -63,12 +118,12 @@ fn alphabet(words: &BTreeMap<String, u64>) -> BTreeSet<String> {
     let mut order: Vec<(char, u64)> = counts.into_iter().collect();
     order.sort_by_key(|&(c, count)| (Reverse(count), c));
     let kept: BTreeSet<char> = order.into_iter().take(ALPHABET).map(|(c, _)| c).collect();
-    words.keys().flat_map(|word| symbols(word)).filter(|piece| piece.chars().last().is_some_and(|c| kept.contains(&c))).collect()
+    words.keys().flat_map(|word| symbols(word, WITHIN)).filter(|piece| piece.chars().last().is_some_and(|c| kept.contains(&c))).collect()
 }
 
-/// A word in pieces of one character.
-fn symbols(word: &str) -> impl Iterator<Item = String> {
-    word.chars().enumerate().map(|(at, c)| if at == 0 { c.to_string() } else { format!("##{c}") })
+/// A word in pieces of one character; `within` stands before those that do not begin it.
+fn symbols(word: &str, within: &str) -> impl Iterator<Item = String> {
+    word.chars().enumerate().map(move |(at, c)| if at == 0 { c.to_string() } else { format!("{within}{c}") })
 }
 
 type Pair = (usize, usize);
@@ -76,6 +131,10 @@ type Pair = (usize, usize);
 /// Words under merging. Pieces are numbered in the order in which they came.
 struct Merger {
     pieces: Vec<String>,
+    /// What stands before pieces within a word.
+    within: &'static str,
+    /// What was joined, in order.
+    merges: Vec<[String; 2]>,
     words: Vec<(Vec<usize>, u64)>,
     counts: HashMap<Pair, u64>,
     places: HashMap<Pair, BTreeSet<usize>>,
@@ -84,12 +143,13 @@ struct Merger {
 
 impl Merger {
     /// Words that hold a character outside of the alphabet do not take part.
-    fn new(words: &BTreeMap<String, u64>, alphabet: BTreeSet<String>) -> Self {
+    fn new(words: &BTreeMap<String, u64>, alphabet: BTreeSet<String>, within: &'static str) -> Self {
         let pieces: Vec<String> = alphabet.into_iter().collect();
         let number: HashMap<&str, usize> = pieces.iter().enumerate().map(|(at, piece)| (piece.as_str(), at)).collect();
-        let numbered = |word: &str| symbols(word).map(|piece| number.get(piece.as_str()).copied()).collect::<Option<Vec<usize>>>();
+        let numbered = |word: &str| symbols(word, within).map(|piece| number.get(piece.as_str()).copied()).collect::<Option<Vec<usize>>>();
         let words = words.iter().filter_map(|(word, &count)| numbered(word).map(|pieces| (pieces, count))).collect();
-        let mut merger = Self { pieces, words, counts: HashMap::new(), places: HashMap::new(), heap: BinaryHeap::new() };
+        let mut merger =
+            Self { pieces, within, merges: Vec::new(), words, counts: HashMap::new(), places: HashMap::new(), heap: BinaryHeap::new() };
         for word in 0..merger.words.len() {
             merger.add(word);
         }
@@ -106,8 +166,9 @@ impl Merger {
         }
     }
 
-    /// Merges the most frequent pair `most` times; of equally frequent ones the one that could be merged first.
-    fn merge(mut self, most: usize) -> Vec<String> {
+    /// Merges the most frequent pair `most` times; of equally frequent ones the one that could be merged first. Gives the pieces and what
+    /// was joined.
+    fn merge(mut self, most: usize) -> (Vec<String>, Vec<[String; 2]>) {
         let mut left = most;
         while left > 0 {
             let Some((count, Reverse(pair))) = self.heap.pop() else { break };
@@ -128,14 +189,16 @@ impl Merger {
         // Two ways to one piece are one piece.
         let mut seen = BTreeSet::new();
         self.pieces.retain(|piece| seen.insert(piece.clone()));
-        self.pieces
+        (self.pieces, self.merges)
     }
 
     /// Makes a piece of a pair, in every word that holds it.
     fn join(&mut self, (left, right): Pair) {
         let joined = self.pieces.len();
-        let tail = self.pieces[right].strip_prefix("##").unwrap_or(&self.pieces[right]);
-        self.pieces.push(format!("{}{tail}", self.pieces[left]));
+        let tail = self.pieces[right].strip_prefix(self.within).unwrap_or(&self.pieces[right]);
+        let whole = format!("{}{tail}", self.pieces[left]);
+        self.merges.push([self.pieces[left].clone(), self.pieces[right].clone()]);
+        self.pieces.push(whole);
         let mut changed = BTreeSet::new();
         for word in self.places.remove(&(left, right)).unwrap_or_default() {
             let (pieces, count) = &mut self.words[word];

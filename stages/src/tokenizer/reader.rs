@@ -6,7 +6,7 @@ use tokenizers::Tokenizer;
 
 use super::{largest, load};
 use crate::error::Error;
-use crate::features::Info;
+use crate::features::{Info, InfoForm};
 
 /// The special tokens around a question and a paragraph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,10 +86,7 @@ impl Reader {
     /// # Errors
     /// What the tokenizer reports.
     pub fn tokens(&self, text: &str) -> Result<Tokens, Error> {
-        let encoding = self.tokenizer.encode_char_offsets(text, false).map_err(wrong)?;
-        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        let (starts, ends) = encoding.get_offsets().iter().map(|&(start, end)| (number(start), number(end))).unzip();
-        Ok(Tokens { ids: encoding.get_ids().to_vec(), starts, ends })
+        encoded(&self.tokenizer, text)
     }
 
     /// What the features' `info.json` says of this tokenizer.
@@ -103,9 +100,18 @@ impl Reader {
         let first = |ids: &[u32]| ids.first().copied();
         let cls_id = first(&self.layout.before).ok_or_else(empty)?;
         let sep_id = first(&self.layout.between).or_else(|| first(&self.layout.after)).unwrap_or(cls_id);
-        let (segments, tokenizer) = (self.layout.segments, super::digest(&self.tokenizer)?);
-        Ok(Info { dataset, dataset_version, vocab_size: id + 1, pad_id, cls_id, sep_id, segments, tokenizer })
+        let tokenizer = super::digest(&self.tokenizer)?;
+        let form = InfoForm::Spans { pad_id, cls_id, sep_id, segments: self.layout.segments };
+        Ok(Info { dataset, dataset_version, vocab_size: id + 1, tokenizer, form })
     }
+}
+
+/// A text in tokens, without special tokens around it.
+pub(super) fn encoded(tokenizer: &Tokenizer, text: &str) -> Result<Tokens, Error> {
+    let encoding = tokenizer.encode_char_offsets(text, false).map_err(wrong)?;
+    let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    let (starts, ends) = encoding.get_offsets().iter().map(|&(start, end)| (number(start), number(end))).unzip();
+    Ok(Tokens { ids: encoding.get_ids().to_vec(), starts, ends })
 }
 
 fn wrong(error: tokenizers::Error) -> Error {

@@ -54,6 +54,8 @@ pub fn run_logged(kind: &dyn StageKind, values: Value, inputs: &[(&str, &Path)],
         threads: 2,
         offline: true,
         strict: false,
+        rows: out.join("rows"),
+        anew: false,
     };
     kind.run(&StageCx { request: &request, reporter: log, cancel: &AtomicBool::new(false) })
 }

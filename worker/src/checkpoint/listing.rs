@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qapipe_engine::StageError;
-use qapipe_stages::tokenizer::{TOKENIZER, VOCABULARY};
+use qapipe_stages::tokenizer::{PIECES, TOKENIZER, VOCABULARY};
 
 use super::{CONFIG, WEIGHTS};
 use crate::error::Error;
@@ -37,8 +37,8 @@ pub fn check(files: &[String], name: &str) -> Result<(), Error> {
     if !has(CONFIG) {
         return Err(Error::failed(format!("{name}: holds no {CONFIG}")));
     }
-    if !has(TOKENIZER) && !has(VOCABULARY) {
-        return Err(Error::failed(format!("{name}: holds no {TOKENIZER} and no {VOCABULARY}")));
+    if ![TOKENIZER, VOCABULARY, PIECES].into_iter().any(has) {
+        return Err(Error::failed(format!("{name}: holds no {TOKENIZER}, no {VOCABULARY} and no {PIECES}")));
     }
     Ok(())
 }
@@ -73,7 +73,10 @@ mod tests {
     fn a_model_is_config_weights_and_tokenizer() {
         assert_eq!(checked(&["config.json", "model.safetensors", "vocab.txt", "pytorch_model.bin"]), Ok(()));
         assert_eq!(checked(&["model.safetensors", "vocab.txt"]), Err("hub:x/y: holds no config.json".into()));
-        assert_eq!(checked(&["config.json", "model.safetensors"]), Err("hub:x/y: holds no tokenizer.json and no vocab.txt".into()));
+        assert_eq!(
+            checked(&["config.json", "model.safetensors"]),
+            Err("hub:x/y: holds no tokenizer.json, no vocab.txt and no spiece.model".into())
+        );
         assert_eq!(checked(&["config.json", "vocab.txt"]), Err("hub:x/y: holds no model.safetensors".into()));
     }
 

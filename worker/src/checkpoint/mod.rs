@@ -6,11 +6,13 @@ mod trained;
 use std::path::Path;
 
 use qapipe_engine::StageError;
-use qapipe_nn::Network;
-use qapipe_stages::features::{Features, Info};
-use qapipe_stages::tokenizer::{self, TOKENIZER_FILES};
+use qapipe_nn::{AnyModel, Network};
+use qapipe_stages::features::{Info, InfoForm};
+use qapipe_stages::form::Form;
+use qapipe_stages::tokenizer::{self, TOKENIZER_FILES, TextTokenizer};
 
 use crate::error::Error;
+use crate::inference::Manner;
 
 pub use listing::{check, list};
 pub use trained::Trained;
@@ -40,23 +42,23 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
     there.try_for_each(|name| copy(&from.join(name), &to.join(name)))
 }
 
-/// Checks that a model can read windows: they are of its tokenizer, their ids have rows in its embedding, and the longest is not too
+/// Checks that a model can read features: they are of its tokenizer, their ids have rows in its embedding, and the longest is not too
 /// long.
 ///
 /// # Errors
 /// With both figures, where it cannot.
-pub fn check_features(model: &dyn Network, folder: &Path, info: &Info, features: &Features) -> Result<(), Error> {
+pub fn check_features(model: &dyn Network, folder: &Path, info: &Info, longest: usize) -> Result<(), Error> {
     let (needed, rows) = (i64::from(info.vocab_size), model.vocabulary());
     if needed > rows {
         let message =
-            format!("the vocabulary does not fit the model: the windows' tokenizer needs {needed} rows, the embedding has {rows}");
+            format!("the vocabulary does not fit the model: the features' tokenizer needs {needed} rows, the embedding has {rows}");
         return Err(Error::Stage(StageError::failed(message).help("tokenize with the tokenizer of this very model")));
     }
     if tokenizer::digest(&tokenizer::load(folder)?)? != info.tokenizer {
         let message = "the windows were cut by another tokenizer than the model's";
         return Err(Error::Stage(StageError::failed(message).help("tokenize with the tokenizer of this very model")));
     }
-    let longest = i64::try_from(features.longest()).unwrap_or(i64::MAX);
+    let longest = i64::try_from(longest).unwrap_or(i64::MAX);
     match model.max_tokens() {
         Some(most) if longest > most => {
             let message = format!("the longest window has {longest} tokens, the model takes at most {most}");
@@ -64,4 +66,48 @@ pub fn check_features(model: &dyn Network, folder: &Path, info: &Info, features:
         }
         _ => Ok(()),
     }
+}
+
+/// The tokenizer of a model that writes, as its texts were made with it.
+///
+/// # Errors
+/// Where it is missing or broken, or the features are windows.
+pub fn text_tokenizer(folder: &Path, info: &Info) -> Result<TextTokenizer, Error> {
+    match &info.form {
+        InfoForm::Texts { form, .. } => Ok(TextTokenizer::open(folder, *form)?),
+        InfoForm::Spans { .. } => Err(Error::failed("the features are windows to point into, not texts")),
+    }
+}
+
+/// How a model writes answers of at most `most` tokens to texts.
+///
+/// # Errors
+/// What the tokenizer reports.
+pub fn manner<'a>(tokenizer: &'a TextTokenizer, info: &Info, most: usize, null_threshold: f64) -> Result<Manner<'a>, Error> {
+    // A language model goes on after its answer; a line is an answer.
+    let stops = if tokenizer.form() == Form::Causal { vec!["\n".to_owned()] } else { Vec::new() };
+    let no_answer = match &info.form {
+        InfoForm::Texts { no_answer, .. } => no_answer.clone(),
+        InfoForm::Spans { .. } => vec![tokenizer.end()],
+    };
+    Ok(Manner { tokenizer, most, ends: tokenizer.ends(&stops)?, stops, no_answer, null_threshold })
+}
+
+/// The error for features that are of another form than a model.
+#[must_use]
+pub fn other_form(model: &AnyModel) -> StageError {
+    let message = match model {
+        AnyModel::Reader(_) => "the features are texts to answer, and the model points at answers in windows",
+        AnyModel::Writer(_) => "the features are windows to point into, and the model writes answers to texts",
+    };
+    StageError::failed(message).help("tokenize with this very model")
+}
+
+/// Bytes of a model's weights on disk.
+///
+/// # Errors
+/// What the file system says.
+pub fn weight_bytes(folder: &Path) -> Result<u64, Error> {
+    let path = folder.join(WEIGHTS);
+    Ok(std::fs::metadata(&path).map_err(Error::io(&path))?.len())
 }

@@ -6,7 +6,7 @@ use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::{Placement, device, models};
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::hub::{Hub, Sort};
-use qapipe_stages::tokenizer::{self, Casing, SETTINGS, TOKENIZER, VOCABULARY};
+use qapipe_stages::tokenizer::{self, Casing, PIECES, SETTINGS, TOKENIZER, VOCABULARY};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tch::Device;
@@ -38,7 +38,7 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
 }
 
 /// All files of a model that are taken.
-const FILES: [&str; 5] = [CONFIG, WEIGHTS, TOKENIZER, SETTINGS, VOCABULARY];
+const FILES: [&str; 6] = [CONFIG, WEIGHTS, TOKENIZER, SETTINGS, VOCABULARY, PIECES];
 
 /// Brings a model in from the hub or a folder, and checks that its files belong together.
 fn bring(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Error> {
@@ -85,15 +85,33 @@ fn make(cx: &StageCx<'_>, mut config: Map<String, Value>, vocab_size: usize, out
         Some(given) => tokenizer::load_file(given, Casing::default())?,
         None => {
             let none = || Error::failed("vocabulary: the data set has no train part to learn from");
-            tokenizer::learn(&Examples::open_part(cx.input("vocabulary")?, Part::Train)?.ok_or_else(none)?, vocab_size)?
+            let examples = Examples::open_part(cx.input("vocabulary")?, Part::Train)?.ok_or_else(none)?;
+            learnt(&examples, config.get("model_type").and_then(Value::as_str).unwrap_or_default(), vocab_size)?
         }
     };
     save(&tokenizer, output)?;
     config.insert("vocab_size".into(), size(&tokenizer).into());
-    config.insert("pad_token_id".into(), tokenizer.token_to_id("[PAD]").into());
+    for (key, names) in [("pad_token_id", PADS), ("eos_token_id", ENDS)] {
+        if let Some(id) = names.iter().find_map(|name| tokenizer.token_to_id(name)) {
+            config.insert(key.into(), id.into());
+        }
+    }
     let model = models::init(&Value::Object(config).to_string(), &Placement::inference(Device::Cpu), cx.request.seed)?;
     cx.reporter.log(&format!("new model: {} parameters, vocabulary of {}", model.network().parameters().count(), size(&tokenizer)));
     Ok(model.network().save(output)?)
+}
+
+/// Names of the piece that pads, and of the one that ends a text.
+const PADS: &[&str] = &["[PAD]", "<pad>", "<|padding|>"];
+const ENDS: &[&str] = &["</s>", "<|endoftext|>"];
+
+/// A vocabulary learnt from a data set, as a family's models have it.
+fn learnt(examples: &Examples, family: &str, size: usize) -> Result<Tokenizer, Error> {
+    Ok(match family {
+        "t5" => tokenizer::learn_bytes(examples, size, &["<pad>", "</s>", "<unk>"], Some("</s>"))?,
+        "mamba" => tokenizer::learn_bytes(examples, size, &["<|endoftext|>", "<|padding|>"], None)?,
+        _ => tokenizer::learn(examples, size)?,
+    })
 }
 
 /// Rows that an embedding needs for a tokenizer: its largest id and one.

@@ -4,20 +4,21 @@ use std::path::Path;
 use std::time::Instant;
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::{LoadReport, device, models};
+use qapipe_nn::{AnyModel, LoadReport, device, models};
 use qapipe_stages::evaluate::{
     Prediction, dataset_info, prediction_rows, quality, score_all, score_predictions, with_best_thresholds, with_intervals, write_outputs,
 };
 use qapipe_stages::examples::Part;
-use qapipe_stages::features::{Features, Info};
+use qapipe_stages::features::{Features, Info, InfoForm};
 use qapipe_stages::postprocess::Settings;
 use qapipe_stages::tables::MetricsRow;
+use qapipe_stages::text_features::Texts;
 use serde::Deserialize;
 
-use crate::checkpoint::{Trained, WEIGHTS, check_features};
+use crate::checkpoint::{Trained, check_features, manner, other_form, text_tokenizer, weight_bytes};
 use crate::error::Error;
 use crate::figures::{Energy, measure, peak};
-use crate::inference::Answering;
+use crate::inference::{Answerer, Pointing, Writing};
 use crate::precision::{self, Precision};
 
 /// The parameters, as `qapipe_stages` declares them.
@@ -68,22 +69,52 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let data = cx.input("data")?;
     let place = precision::prepare(cx)?;
-    let features = Features::open(data, Part::Dev).map_err(Error::from)?;
     let info = Info::open(data).map_err(Error::from)?;
     let (model, found) = models::load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
     whole(&found)?;
-    let model = model.into_reader().map_err(Error::from)?;
-    check_features(model.as_ref(), folder, &info, &features)?;
     let trained = Trained::open(folder)?;
     let settings = wanted.settings(&info, trained.as_ref())?;
-    let answering = Answering { model: model.as_ref(), device: place, features: &features, settings, tokens: wanted.hints.batch_tokens };
-    let (predictions, spent) = answered(&answering, cx)?;
-    let scores = score_all(features.examples(), &predictions);
-    let row = with_best_thresholds(quality(&scores), features.examples(), &predictions);
-    let row = with_intervals(row, &scores, wanted.bootstrap);
-    let row = spent.row(wanted.named(data, settings, trained.as_ref(), row)?, scores.len());
-    let row = timed(&answering, wanted.latency, cx, size(&answering, folder, row)?)?;
-    write_outputs(cx, &row, &prediction_rows(features.examples(), &predictions, &scores))
+    let case = Case { wanted: &wanted, folder, data, settings, trained: trained.as_ref(), cx };
+    match (model, &info.form) {
+        (AnyModel::Reader(model), InfoForm::Spans { .. }) => {
+            let features = Features::open(data, Part::Dev).map_err(Error::from)?;
+            check_features(&*model, folder, &info, features.longest())?;
+            let tokens = wanted.hints.batch_tokens;
+            case.score(&Pointing { model: &*model, device: place, features: &features, settings, tokens })
+        }
+        (AnyModel::Writer(model), InfoForm::Texts { .. }) => {
+            let texts = Texts::open(data, Part::Dev).map_err(Error::from)?;
+            check_features(&*model, folder, &info, texts.longest().0 + wanted.max_answer_length)?;
+            let tokenizer = text_tokenizer(folder, &info)?;
+            let manner = manner(&tokenizer, &info, wanted.max_answer_length + 1, settings.null_threshold)?;
+            case.score(&Writing { model: &*model, texts: &texts, manner, tokens: wanted.hints.batch_tokens })
+        }
+        (model, _) => Err(other_form(&model)),
+    }
+}
+
+/// What is evaluated.
+struct Case<'a> {
+    wanted: &'a Wanted,
+    folder: &'a Path,
+    data: &'a Path,
+    settings: Settings,
+    trained: Option<&'a Trained>,
+    cx: &'a StageCx<'a>,
+}
+
+impl Case<'_> {
+    /// Answers, scores, measures, writes.
+    fn score(&self, answerer: &dyn Answerer) -> Result<(), StageError> {
+        let (predictions, spent) = answered(answerer, self.cx)?;
+        let examples = answerer.examples();
+        let scores = score_all(examples, &predictions);
+        let row = with_best_thresholds(quality(&scores), examples, &predictions);
+        let row = with_intervals(row, &scores, self.wanted.bootstrap);
+        let row = spent.row(self.wanted.named(self.data, self.settings, self.trained, row)?, scores.len());
+        let row = timed(answerer, self.wanted.latency, self.cx, size(answerer, self.folder, row)?)?;
+        write_outputs(self.cx, &row, &prediction_rows(examples, &predictions, &scores))
+    }
 }
 
 /// Scores of a head that was just drawn would say nothing of the model.
@@ -154,51 +185,53 @@ impl Spent {
 
 /// Answers every question; with what that took.
 #[allow(clippy::cast_precision_loss)]
-fn answered(answering: &Answering<'_>, cx: &StageCx<'_>) -> Result<(Vec<Prediction>, Spent), Error> {
-    let questions: Vec<usize> = (0..answering.features.examples().len()).collect();
-    warm_up(answering)?;
-    device::reset_peak_memory(answering.device)?;
-    let energy = Energy::start(precision::index(answering.device));
+fn answered(answerer: &dyn Answerer, cx: &StageCx<'_>) -> Result<(Vec<Prediction>, Spent), Error> {
+    let questions: Vec<usize> = (0..answerer.examples().len()).collect();
+    warm_up(answerer)?;
+    device::reset_peak_memory(answerer.network().parameters().device())?;
+    let energy = Energy::start(precision::index(answerer.network().parameters().device()));
     let start = Instant::now();
-    let answers = answering.answer(&questions, cx, |done, total| cx.reporter.progress(done, total, "windows", ""))?;
+    let answers = answerer.answer(&questions, cx, &mut |done, total| cx.reporter.progress(done, total, "windows", ""))?;
     let seconds = start.elapsed().as_secs_f64();
-    let spent = Spent { seconds, joules: energy.joules(), peak_memory_bytes: peak(answering.device)?.map(|bytes| bytes as f64) };
+    let spent = Spent {
+        seconds,
+        joules: energy.joules(),
+        peak_memory_bytes: peak(answerer.network().parameters().device())?.map(|bytes| bytes as f64),
+    };
     spent.report(cx);
     Ok((answers.into_iter().map(Prediction::from).collect(), spent))
 }
 
 /// The first pass pays for loading kernels; it shall not count.
-fn warm_up(answering: &Answering<'_>) -> Result<(), Error> {
-    if answering.features.examples().is_empty() {
+fn warm_up(answerer: &dyn Answerer) -> Result<(), Error> {
+    if answerer.examples().is_empty() {
         return Err(Error::failed("the dev part holds no question to score"));
     }
-    answering.answer_one(0).map(drop)
+    answerer.answer_one(0).map(drop)
 }
 
 /// Adds what the model is: numbers, bytes, operations, where it ran.
-fn size(answering: &Answering<'_>, folder: &Path, row: MetricsRow) -> Result<MetricsRow, Error> {
-    let (parameters, weights) = (answering.model.parameters(), folder.join(WEIGHTS));
-    let disk = std::fs::metadata(&weights).map_err(Error::io(&weights))?.len();
-    let longest = i64::try_from(answering.features.longest()).unwrap_or(i64::MAX);
+fn size(answerer: &dyn Answerer, folder: &Path, row: MetricsRow) -> Result<MetricsRow, Error> {
+    let parameters = answerer.network().parameters();
     Ok(MetricsRow {
-        device: Some(precision::name(answering.device)),
+        device: Some(precision::name(answerer.network().parameters().device())),
         dtype: Some(precision::word(parameters.kind()).to_owned()),
         parameters: Some(signed(parameters.count())),
-        bytes: Some(signed(disk)),
+        bytes: Some(signed(weight_bytes(folder)?)),
         resident_bytes: Some(signed(parameters.resident_bytes())),
-        flops: Some(answering.model.flops(&[longest])),
+        flops: Some(answerer.flops()),
         ..row
     })
 }
 
 /// Adds the latency: questions answered one at a time, evenly taken from all.
-fn timed(answering: &Answering<'_>, samples: usize, cx: &StageCx<'_>, row: MetricsRow) -> Result<MetricsRow, Error> {
-    let total = answering.features.examples().len();
+fn timed(answerer: &dyn Answerer, samples: usize, cx: &StageCx<'_>, row: MetricsRow) -> Result<MetricsRow, Error> {
+    let total = answerer.examples().len();
     let samples = samples.min(total);
     let questions: Vec<usize> = (0..samples).map(|at| at * total / samples).collect();
     let found = measure(&questions, |question| {
         cx.checkpoint()?;
-        answering.answer_one(question).map(drop)
+        answerer.answer_one(question).map(drop)
     })?;
     let Some(latency) = found else { return Ok(row) };
     Ok(MetricsRow { latency_p50_ms: Some(1e3 * latency.p50), latency_p95_ms: Some(1e3 * latency.p95), ..row })

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod evaluate;
 mod fine_tune;
+mod prompt;
 
 use qapipe_engine::{StageCx, StageError};
 
@@ -10,7 +11,8 @@ use qapipe_engine::{StageCx, StageError};
 pub type Runner = fn(&StageCx<'_>) -> Result<(), StageError>;
 
 /// Every kind that runs in a worker, by its name.
-pub const RUNNERS: &[(&str, Runner)] = &[("checkpoint", checkpoint::run), ("evaluate", evaluate::run), ("fine-tune", fine_tune::run)];
+pub const RUNNERS: &[(&str, Runner)] =
+    &[("checkpoint", checkpoint::run), ("evaluate", evaluate::run), ("fine-tune", fine_tune::run), ("prompt", prompt::run)];
 
 /// The runner of a kind.
 pub fn runner(kind: &str) -> Option<Runner> {

@@ -5,11 +5,13 @@
 //! clipping, logging, evaluation, stopping.
 
 mod batches;
+mod judge;
 mod prefetch;
 mod recipe;
 mod run;
 mod schedule;
 mod span;
+mod text;
 mod window;
 
 pub use batches::{BatchSize, Steps, groups, shuffled};
@@ -18,6 +20,7 @@ pub use recipe::{Recipe, TrainValues};
 pub use run::{Summary, train};
 pub use schedule::{Decay, Schedule};
 pub use span::{SpanBatch, SpanSource, SpanTrainee};
+pub use text::{TextSource, TextTrainee};
 pub use window::{Window, WindowRow};
 
 use qapipe_engine::StageCx;
@@ -33,6 +36,11 @@ pub trait Source: Sync {
     /// Tokens of a row.
     fn tokens(&self, row: u32) -> usize;
 
+    /// What a row counts for in the loss of a step: the loss of a batch is the mean over what its rows count for.
+    fn weight(&self, _row: u32) -> usize {
+        1
+    }
+
     /// Packs rows. Called on the prefetching thread; with `pin`, in page-locked memory, so that the copy to a GPU overlaps with work.
     ///
     /// # Errors
@@ -45,7 +53,7 @@ pub trait Trainee {
     /// What its batches look like.
     type Batch: Send;
 
-    /// Mean loss over the batch's rows: a scalar in f32 with its graph, still on the device.
+    /// Mean loss over what the batch's rows count for: a scalar in f32 with its graph, still on the device.
     ///
     /// # Errors
     /// What libtorch reports.
@@ -53,6 +61,9 @@ pub trait Trainee {
 
     /// What trains.
     fn parameters(&mut self) -> &mut qapipe_nn::Parameters;
+
+    /// How many questions it is evaluated on.
+    fn held_out(&self) -> usize;
 
     /// How well it does on rows that it does not train on.
     ///

@@ -14,7 +14,7 @@ const DEPTH: usize = 4;
 pub struct Micro<B> {
     /// The packed rows.
     pub batch: B,
-    /// Their share of the step's rows: what its loss counts for.
+    /// Their share of what the step's rows count for, and so of its loss.
     pub share: f64,
     /// How many they are.
     pub rows: usize,
@@ -55,12 +55,14 @@ fn pieces<'a, S: Source>(
 ) -> impl Iterator<Item = Result<Micro<S::Batch>, Error>> + 'a {
     let ranges = groups(rows, &|row| source.tokens(row), BatchSize::Tokens(budget));
     let count = ranges.len();
+    let weight = |rows: &[u32]| rows.iter().map(|&row| source.weight(row)).sum::<usize>();
+    let whole = weight(rows);
     ranges.into_iter().enumerate().map(move |(at, range)| {
         let piece = &rows[range];
         let tokens = piece.iter().map(|&row| source.tokens(row)).sum();
         let batch = source.collate(piece, pin)?;
         #[allow(clippy::cast_precision_loss)]
-        let share = piece.len() as f64 / rows.len() as f64;
+        let share = weight(piece) as f64 / whole as f64;
         Ok(Micro { batch, share, rows: piece.len(), tokens, last: at + 1 == count })
     })
 }

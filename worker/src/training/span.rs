@@ -3,13 +3,13 @@
 use qapipe_engine::StageCx;
 use qapipe_nn::{Forward, Packed, Parameters, Reader, device, span_loss};
 use qapipe_stages::features::Features;
-use qapipe_stages::metric::{self, Abstention, Scored};
-use qapipe_stages::postprocess::{Answer, Settings};
+use qapipe_stages::postprocess::Settings;
 use tch::{Device, Kind, Tensor};
 
+use super::judge::judged;
 use super::{Evaluation, Source, Trainee};
 use crate::error::Error;
-use crate::inference::Answering;
+use crate::inference::{Answerer, Pointing};
 
 /// Windows of a features artifact as rows.
 pub struct SpanSource<'a> {
@@ -82,27 +82,14 @@ impl Trainee for SpanTrainee<'_> {
         self.model.parameters_mut()
     }
 
+    fn held_out(&self) -> usize {
+        self.held_out.len()
+    }
+
     fn evaluate(&mut self, cx: &StageCx<'_>) -> Result<Evaluation, Error> {
         let device = self.model.parameters().device();
-        let answering = Answering { model: &*self.model, device, features: self.features, settings: self.settings, tokens: self.tokens };
-        let answers = answering.answer(&self.held_out, cx, |_, _| {})?;
-        Ok(self.judged(&answers))
-    }
-}
-
-impl SpanTrainee<'_> {
-    /// How good the answers to the held-out questions are, and the null threshold at which their F1 is best.
-    fn judged(&self, answers: &[Answer]) -> Evaluation {
-        let golds = |question: usize| self.features.examples().golds(question);
-        let asked = || self.held_out.iter().copied().zip(answers);
-        let scores: Vec<Scored> = asked().map(|(question, answer)| metric::score(&answer.text, golds(question))).collect();
-        let sweep: Vec<Abstention> = asked()
-            .map(|(question, answer)| {
-                let Scored { f1, has_answer, .. } = metric::score(&answer.candidate, golds(question));
-                Abstention { score: f1, na_score: answer.na_score, has_answer, empty: answer.candidate.is_empty() }
-            })
-            .collect();
-        let means = metric::summary(&scores).all;
-        Evaluation { exact: means.exact, f1: means.f1, null_threshold: Some(metric::tuned_threshold(&sweep)) }
+        let pointing = Pointing { model: &*self.model, device, features: self.features, settings: self.settings, tokens: self.tokens };
+        let answers = pointing.answer(&self.held_out, cx, &mut |_, _| {})?;
+        Ok(judged(self.features.examples(), &self.held_out, &answers))
     }
 }

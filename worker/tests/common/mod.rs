@@ -100,6 +100,8 @@ impl Lab {
             threads: 1,
             offline: true,
             strict: false,
+            rows: self.folder.path().join("rows"),
+            anew: false,
         }
     }
 
@@ -146,3 +148,31 @@ pub fn fine_tune(name: &str, train: &str, more: &str) -> String {
 pub fn evaluate(name: &str, model: &str, more: &str) -> String {
     format!("\n[stages.{name}]\nkind = \"evaluate\"\nmodel = \"@{model}\"\ndata = \"@features\"\n{more}\n")
 }
+
+/// The sample, a tiny model that writes, and the texts; `config` is its shape.
+pub fn tiny_writer(config: &str, limits: &str) -> String {
+    format!(
+        r#"
+        name = "tiny"
+        seed = 13
+        [stages.sample]
+        kind = "dataset"
+        source = "sample"
+        {limits}
+        [stages.base]
+        kind = "checkpoint"
+        vocabulary = "@sample"
+        vocab_size = 2000
+        config = {{ {config} }}
+        [stages.features]
+        kind = "tokenize"
+        dataset = "@sample"
+        model = "@base"
+        max_length = 160
+        stride = 32
+        "#
+    )
+}
+
+/// A T5 that learns the sample in seconds.
+pub const TINY_T5: &str = r#"model_type = "t5", d_model = 64, d_kv = 16, d_ff = 128, num_layers = 2, num_heads = 4, dropout_rate = 0.0"#;

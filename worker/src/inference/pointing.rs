@@ -1,18 +1,20 @@
-//! Windows in, answers out: length-sorted packed batches without gradients.
+//! Answers that a model points at.
 
 use std::cmp::Reverse;
 
 use qapipe_engine::StageCx;
-use qapipe_nn::{Forward, Reader};
+use qapipe_nn::{Forward, Network, Reader};
+use qapipe_stages::examples::Examples;
 use qapipe_stages::features::Features;
 use qapipe_stages::postprocess::{self, Answer, Proposal, Settings, Window};
 use tch::{Device, Kind, Tensor};
 
+use super::{Answerer, row};
 use crate::error::Error;
 use crate::training::{BatchSize, Source, SpanBatch, SpanSource, groups};
 
 /// A model with the windows that it reads.
-pub struct Answering<'a> {
+pub struct Pointing<'a> {
     /// The model.
     pub model: &'a dyn Reader,
     /// Where it runs.
@@ -25,14 +27,20 @@ pub struct Answering<'a> {
     pub tokens: usize,
 }
 
-impl Answering<'_> {
-    /// Answers questions (rows of the features' examples), in their order. All their windows are read in batches, the longest
-    /// first: memory that does not suffice shows at once; after
-    /// each, `seen` hears how many of how many windows are done.
-    ///
-    /// # Errors
-    /// What libtorch reports, an interrupt, and logits that are not numbers.
-    pub fn answer(&self, questions: &[usize], cx: &StageCx<'_>, mut seen: impl FnMut(u64, u64)) -> Result<Vec<Answer>, Error> {
+impl Answerer for Pointing<'_> {
+    fn examples(&self) -> &Examples {
+        self.features.examples()
+    }
+
+    fn network(&self) -> &dyn Network {
+        self.model
+    }
+
+    fn flops(&self) -> f64 {
+        self.model.flops(&[i64::try_from(self.features.longest()).unwrap_or(i64::MAX)])
+    }
+
+    fn answer(&self, questions: &[usize], cx: &StageCx<'_>, seen: &mut dyn FnMut(u64, u64)) -> Result<Vec<Answer>, Error> {
         let source = SpanSource::new(self.features);
         let mut order: Vec<u32> = questions.iter().flat_map(|&question| self.features.windows_of(question)).map(row).collect();
         order.sort_by_key(|&row| (Reverse(source.tokens(row)), row));
@@ -50,17 +58,15 @@ impl Answering<'_> {
         Ok(questions.iter().map(|&question| self.choose(question, &mut proposals)).collect())
     }
 
-    /// Answers one question on its own, as it is timed for the latency.
-    ///
-    /// # Errors
-    /// What libtorch reports.
-    pub fn answer_one(&self, question: usize) -> Result<Answer, Error> {
+    fn answer_one(&self, question: usize) -> Result<Answer, Error> {
         let rows: Vec<u32> = self.features.windows_of(question).map(row).collect();
         let proposals = self.proposals(&SpanSource::new(self.features), &rows)?;
         let examples = self.features.examples();
         Ok(postprocess::answer(examples.context(question), &proposals, &self.settings))
     }
+}
 
+impl Pointing<'_> {
     /// The best spans of each of some windows.
     fn proposals(&self, source: &SpanSource<'_>, rows: &[u32]) -> Result<Vec<Proposal>, Error> {
         if rows.is_empty() {
@@ -95,12 +101,6 @@ impl Answering<'_> {
         let logits = self.model.forward(&packed, &mut Forward::inference())?;
         Ok((host(&logits.start)?, host(&logits.end)?))
     }
-}
-
-/// A window's number as batches hold it. Tables have fewer rows than that.
-#[allow(clippy::cast_possible_truncation)]
-fn row(row: usize) -> u32 {
-    row as u32
 }
 
 /// A vector of f32 on the host.
