@@ -3,7 +3,7 @@
 
 mod common;
 
-use qapipe_nn::bench::{self, BertBench, Repeats, T5Generate, T5Train};
+use qapipe_nn::bench::{self, BertBench, MambaBench, Repeats, T5Generate, T5Train};
 use qapipe_nn::device;
 use tch::Device;
 
@@ -80,4 +80,15 @@ fn lengths_that_cannot_be_are_refused() {
         std::fs::write(file.path(), wrong).unwrap();
         assert!(bench::lengths(Some(file.path())).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn the_bench_of_mamba_runs_anywhere() {
+    device::set_threads(1);
+    let rows = MambaBench::small(Device::Cpu).tiny().run().unwrap();
+    let systems: Vec<&str> = rows.iter().map(|row| row.system.as_str()).collect();
+    let names = ["forward", "fwd+bwd", "prompt 9 + 3 new"].map(|what| format!("mamba-130m {what} f32 cpu qapipe"));
+    assert_eq!(systems, names);
+    assert!(rows.iter().all(|row| row.ms_per_step > 0.0 && row.peak_gib.is_none()));
+    assert!(rows[1].loss.is_some_and(|loss| (loss - 200_f64.ln()).abs() < 0.5), "{:?}", rows[1].loss);
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use qapipe_engine::StageError;
-use qapipe_nn::bench::{self, BenchRow, BertBench, T5Generate, T5Train};
+use qapipe_nn::bench::{self, BenchRow, BertBench, MambaBench, T5Generate, T5Train};
 
 /// What the worker can be asked to do.
 const USAGE: &str = "\
@@ -27,9 +27,9 @@ usage: qapipe-worker [serve [--build ID]]
                                   refuses where it is of another build than ID
        qapipe-worker env          prints what libtorch, CUDA and the devices are, as JSON
        qapipe-worker parity DIR   compares the models with the golden tensors in every folder under DIR
-       qapipe-worker bench bert|t5|t5-generate [--lens FILE] [--device DEVICE]
-                                  measures BERT-base or T5-base with random weights and prints speed and memory as JSON; FILE is a JSON
-                                  list of window lengths
+       qapipe-worker bench bert|t5|t5-generate|mamba [--lens FILE] [--device DEVICE]
+                                  measures BERT-base, T5-base or the smallest Mamba with random weights and prints speed and memory as
+                                  JSON; FILE is a JSON list of window lengths
        qapipe-worker --version";
 
 /// The executable `qapipe-worker`. `build` names what it was built from.
@@ -93,9 +93,10 @@ fn bench_speed(what: &str, options: &[&str]) -> ExitCode {
             }
         }
     }
-    let row = measured(what, lengths, device).and_then(|row| Ok(serde_json::to_string(&row)?));
-    match row {
-        Ok(line) => say(&line),
+    let lines =
+        measured(what, lengths, device).and_then(|rows| Ok(rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?));
+    match lines {
+        Ok(lines) => say(&lines.join("\n")),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -103,15 +104,16 @@ fn bench_speed(what: &str, options: &[&str]) -> ExitCode {
     }
 }
 
-/// One measurement.
-fn measured(what: &str, lengths: Option<&Path>, device: &str) -> qapipe_nn::Result<BenchRow> {
+/// The measurements of a name.
+fn measured(what: &str, lengths: Option<&Path>, device: &str) -> qapipe_nn::Result<Vec<BenchRow>> {
     let place = qapipe_nn::device::resolve(device)?;
     let lengths = || bench::lengths(lengths);
     match what {
-        "bert" => BertBench::base(lengths()?, place).run(),
-        "t5" => T5Train::base(lengths()?, place).run(),
-        "t5-generate" => T5Generate::base(place).run(),
-        other => Err(qapipe_nn::NnError::Input(format!("there is no measurement {other:?}; there are bert, t5 and t5-generate"))),
+        "bert" => Ok(vec![BertBench::base(lengths()?, place).run()?]),
+        "t5" => Ok(vec![T5Train::base(lengths()?, place).run()?]),
+        "t5-generate" => Ok(vec![T5Generate::base(place).run()?]),
+        "mamba" => MambaBench::small(place).run(),
+        other => Err(qapipe_nn::NnError::Input(format!("there is no measurement {other:?}; there are bert, t5, t5-generate and mamba"))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Speed on a model's usual work, with the lengths of real text: the same measurements as the usual Python peers take.
 
 mod bert;
+mod mamba;
 mod t5;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use tch::{Device, Tensor};
 
 pub use bert::BertBench;
+pub use mamba::MambaBench;
 pub use t5::{T5Generate, T5Train};
 
 use crate::adamw::AdamW;

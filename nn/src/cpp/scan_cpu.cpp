@@ -15,6 +15,8 @@ namespace {
 
 // Tokens between two states that are kept on the way forward, when there will be a way back.
 constexpr int64_t kChunk = 32;
+// Neighbouring blocks that go forward together.
+constexpr int64_t kTeam = 8;
 // Parts of the channels whose gradients of B and C are summed up by themselves.
 constexpr int64_t kGroups = 16;
 
@@ -78,10 +80,10 @@ void write_state(float* to, const Block& block, const Lanes* state) {
   }
 }
 
-QAPIPE_EACH_PROCESSOR void forward_block(const Block& block, Lanes* state, float* out, int64_t out_stride) {
+QAPIPE_EACH_PROCESSOR void forward_block(const Block& block, int64_t first, int64_t last, Lanes* state, float* out, int64_t out_stride) {
   const int64_t width = block.width, count = block.count;
   const Lanes* decay = block.decay.data();
-  for (int64_t token = block.begin; token < block.end; ++token) {
+  for (int64_t token = first; token < last; ++token) {
     const Lanes input = load(block.input.at(token) + block.channel, count);
     const Lanes step = softplus(load(block.step.at(token) + block.channel, count) + block.step_bias);
     const Lanes gate = load(block.gate.at(token) + block.channel, count);
@@ -94,6 +96,26 @@ QAPIPE_EACH_PROCESSOR void forward_block(const Block& block, Lanes* state, float
       sum += next * exit[s];
     }
     store(out + token * out_stride + block.channel, sum * gate * sigmoid(gate), count);
+  }
+}
+
+// A few neighbouring blocks, some tokens of the one and then of the next: they share pages of memory, which takes most of the time.
+void forward_team(const Prepared& all, int64_t sequence, int64_t team, float* state, float* out) {
+  std::vector<Block> blocks;
+  for (int64_t number = team * kTeam; number < std::min((team + 1) * kTeam, all.blocks); ++number) {
+    blocks.emplace_back(all, sequence, number);
+  }
+  std::vector<Lanes> states(blocks.size() * all.width);
+  for (std::size_t i = 0; state != nullptr && i < blocks.size(); ++i) {
+    read_state(state, blocks[i], &states[i * all.width]);
+  }
+  for (int64_t first = blocks[0].begin; first < blocks[0].end; first += kChunk) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      forward_block(blocks[i], first, std::min(first + kChunk, blocks[i].end), &states[i * all.width], out, all.channels);
+    }
+  }
+  for (std::size_t i = 0; state != nullptr && i < blocks.size(); ++i) {
+    write_state(state, blocks[i], &states[i * all.width]);
   }
 }
 
@@ -223,18 +245,12 @@ bool scan_cpu_takes(const Scan& scan) {
 at::Tensor scan_cpu(const Scan& scan, at::Tensor* state) {
   const Prepared all(scan);
   auto out = at::empty({scan.tokens(), all.channels}, all.input.options());
-  at::parallel_for(0, scan.sequences() * all.blocks, 1, [&](int64_t from, int64_t to) {
+  const auto teams = (all.blocks + kTeam - 1) / kTeam;
+  at::parallel_for(0, scan.sequences() * teams, 1, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
-      const Block block(all, task / all.blocks, task % all.blocks);
-      std::vector<Lanes> states(all.width);
-      float* place = state == nullptr ? nullptr : state->mutable_data_ptr<float>() + task / all.blocks * all.channels * all.width;
-      if (place != nullptr) {
-        read_state(place, block, states.data());
-      }
-      forward_block(block, states.data(), out.mutable_data_ptr<float>(), all.channels);
-      if (place != nullptr) {
-        write_state(place, block, states.data());
-      }
+      const int64_t sequence = task / teams;
+      float* place = state == nullptr ? nullptr : state->mutable_data_ptr<float>() + sequence * all.channels * all.width;
+      forward_team(all, sequence, task % teams, place, out.mutable_data_ptr<float>());
     }
   });
   return out.to(scan.input.scalar_type());
