@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{NnError, Result};
-use crate::models::Writer;
+use crate::models::{Decoding, Writer};
 use crate::packed::Packed;
 
 /// Tokens between two looks at whether all texts have ended: on CUDA a look waits for the device.
@@ -56,7 +56,8 @@ pub fn greedy(model: &dyn Writer, sources: &Packed, limits: &Limits) -> Result<V
 
 /// Texts under way. Everything stays on the device until the end.
 struct Run<'a> {
-    decoding: Box<dyn crate::models::Decoding + 'a>,
+    decoding: Box<dyn Decoding + 'a>,
+    /// Which tokens end a text, bool `[vocabulary]`.
     ends: Tensor,
     not_first: Option<i64>,
     done: Tensor,
@@ -67,7 +68,8 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(model: &'a dyn Writer, sources: &Packed, limits: &Limits) -> Result<Self> {
-        let ends: Vec<i64> = limits.ends.iter().map(|&id| i64::from(id)).collect();
+        let mut ends = vec![false; usize::try_from(model.vocabulary()).unwrap_or(0)];
+        limits.ends.iter().for_each(|&id| ends.iter_mut().skip(id as usize).take(1).for_each(|end| *end = true));
         Ok(Self {
             decoding: model.start(sources, limits.most)?,
             ends: Tensor::f_from_slice(&ends)?.f_to(sources.device())?,
@@ -80,16 +82,15 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self) -> Result<()> {
-        let logits = self.decoding.next(self.tokens.last())?;
-        let all = logits.f_logsumexp([-1_i64], false)?;
+        let scores = self.decoding.next(self.tokens.last())?.f_log_softmax(-1, Kind::Float)?;
         if let (Some(banned), true) = (self.not_first, self.tokens.is_empty()) {
-            self.first = Some(logits.f_select(1, banned)?.f_sub(&all)?);
-            let _same = logits.f_select(1, banned)?.f_fill_(f64::NEG_INFINITY)?;
+            let mut column = scores.f_select(1, banned)?;
+            self.first = Some(column.f_to_kind(Kind::Double)?);
+            let _same = column.f_fill_(f64::NEG_INFINITY)?;
         }
-        let (best, token) = logits.f_max_dim(-1, false)?;
-        let score = best.f_sub(&all)?;
-        self.scores.push(score.f_masked_fill(&self.done, 0.0)?);
-        self.done = self.done.f_logical_or(&Tensor::f_isin(&token, &self.ends, false, false)?)?;
+        let (score, token) = scores.f_max_dim(-1, false)?;
+        self.done = self.done.f_logical_or(&self.ends.f_index_select(0, &token)?)?;
+        self.scores.push(score);
         self.tokens.push(token);
         Ok(())
     }
@@ -97,24 +98,23 @@ impl<'a> Run<'a> {
     /// The texts, up to where each ended.
     fn finish(self, limits: &Limits) -> Result<Vec<Generated>> {
         let tokens = Vec::<Vec<i64>>::try_from(Tensor::f_stack(&self.tokens, 1)?.f_to(Device::Cpu)?)?;
-        let scores =
-            Vec::<f64>::try_from(Tensor::f_stack(&self.scores, 1)?.f_sum_dim_intlist(1_i64, false, Kind::Double)?.f_to(Device::Cpu)?)?;
+        let scores = Vec::<Vec<f64>>::try_from(Tensor::f_stack(&self.scores, 1)?.f_to_kind(Kind::Double)?.f_to(Device::Cpu)?)?;
         let first = match &self.first {
-            Some(first) => Vec::<f64>::try_from(first.f_to_kind(Kind::Double)?.f_to(Device::Cpu)?)?,
+            Some(first) => Vec::<f64>::try_from(first.f_to(Device::Cpu)?)?,
             None => vec![0.0; tokens.len()],
         };
-        if scores.iter().chain(&first).any(|score| score.is_nan()) {
+        if scores.iter().flatten().chain(&first).any(|score| score.is_nan()) {
             return Err(NnError::Input("the model gives logits that are not numbers: its weights are broken".into()));
         }
-        let rows = tokens.into_iter().zip(scores).zip(first);
-        Ok(rows.map(|((tokens, log_probability), not_first)| generated(&tokens, limits, log_probability, not_first)).collect())
+        let rows = tokens.iter().zip(&scores).zip(first);
+        Ok(rows.map(|((tokens, scores), not_first)| generated(tokens, scores, limits, not_first)).collect())
     }
 }
 
-/// One text out of a row of tokens.
-fn generated(tokens: &[i64], limits: &Limits, log_probability: f64, not_first: f64) -> Generated {
+/// One text out of a row of tokens with the logarithms of their probabilities.
+fn generated(tokens: &[i64], scores: &[f64], limits: &Limits, not_first: f64) -> Generated {
     let ids: Vec<u32> = tokens.iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)).collect();
     let end = ids.iter().position(|id| limits.ends.contains(id));
-    let tokens = ids[..end.map_or(ids.len(), |end| end + 1)].to_vec();
-    Generated { tokens, ended: end.is_some(), log_probability, not_first }
+    let length = end.map_or(ids.len(), |end| end + 1);
+    Generated { tokens: ids[..length].to_vec(), ended: end.is_some(), log_probability: scores[..length].iter().sum(), not_first }
 }

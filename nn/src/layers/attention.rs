@@ -100,24 +100,29 @@ fn padded(heads: &Heads, look: &Look<'_>, dropout: f64) -> Result<Tensor> {
     let query = look.queries.spread(&heads.query)?;
     let (key, value) = (look.keys.spread(&heads.key)?, look.keys.spread(&heads.value)?);
     let states = match look.bias.and_then(|bias| bias.padded.as_ref()) {
-        // Of libtorch's kernels only this one has a gradient for the bias.
-        Some(bias) => {
-            Tensor::f_internal_scaled_dot_product_efficient_attention(
-                &query,
-                &key,
-                &value,
-                Some(bias),
-                query.requires_grad(),
-                dropout,
-                false,
-                look.scale,
-            )?
-            .0
-        }
+        Some(bias) => biased(&query, &key, &value, Some(bias), dropout, look.scale)?,
         None => {
             let mask = if look.keys.is_even() { None } else { Some(look.keys.mask()?) };
             Tensor::f_scaled_dot_product_attention(&query, &key, &value, mask, dropout, false, look.scale, false)?
         }
     };
     look.queries.gather(&states)
+}
+
+/// Attention of `[rows, heads, queries, head_dim]` at keys and values `[rows, heads, keys, head_dim]` with something added to the scores,
+/// `[rows, heads, queries, keys]`.
+pub(crate) fn biased(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    bias: Option<&Tensor>,
+    dropout: f64,
+    scale: Option<f64>,
+) -> Result<Tensor> {
+    if query.device() == Device::Cpu || query.size()[3] % 8 != 0 {
+        return Ok(Tensor::f_scaled_dot_product_attention(query, key, value, bias, dropout, false, scale, false)?);
+    }
+    // Of libtorch's kernels for CUDA only this one has a gradient for the bias.
+    let train = query.requires_grad();
+    Ok(Tensor::f_internal_scaled_dot_product_efficient_attention(query, key, value, bias, train, dropout, false, scale)?.0)
 }

@@ -1,6 +1,6 @@
 //! Tables of vectors.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::builder::{Builder, Init, Wanted};
 use crate::error::Result;
@@ -19,6 +19,11 @@ impl Embedding {
         let names = [format!("{prefix}.weight")];
         let weight = builder.tensor(&Wanted { names: &names, shape: &[size.0, size.1], inits: &[Init::Normal(deviation)], decay: true })?;
         Ok(Self { weight, padding: padding.unwrap_or(-1) })
+    }
+
+    /// The kind of number that it gives.
+    pub(crate) fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 
     /// How well states `[tokens, width]` fit each vector: `[tokens, rows]`. A head that shares the table's weights.

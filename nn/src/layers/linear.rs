@@ -46,6 +46,12 @@ impl Linear {
         Ok(Self { bias: if with_bias { Some(builder.tensor(&bias)?) } else { None }, ..map })
     }
 
+    /// The kind of number that it takes and gives.
+    pub(crate) fn kind(&self) -> Kind {
+        let Weight::Dense(weight) = &self.weight;
+        weight.kind()
+    }
+
     /// Of states `[tokens, in]`: `[tokens, out]`.
     pub(crate) fn forward(&self, states: &Tensor) -> Result<Tensor> {
         let Weight::Dense(weight) = &self.weight;

@@ -11,7 +11,7 @@ mod rms_norm;
 mod selective_scan;
 
 pub(crate) use activation::Activation;
-pub(crate) use attention::{Bias, Heads, Look, attention};
+pub(crate) use attention::{Bias, Heads, Look, attention, biased};
 pub(crate) use causal_conv::CausalConv;
 pub(crate) use embedding::Embedding;
 pub(crate) use layer_norm::LayerNorm;

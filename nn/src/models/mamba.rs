@@ -127,7 +127,7 @@ impl MambaForCausalLm {
 
     /// Logits of states that are not normalised, f32.
     fn logits(&self, states: &Tensor) -> Result<Tensor> {
-        let states = self.norm.narrowed(states)?;
+        let states = self.norm.forward(states, self.embedding.kind())?;
         let logits = match &self.head {
             Some(head) => head.forward(&states)?,
             None => self.embedding.scores(&states)?,
@@ -214,6 +214,6 @@ impl Layer {
     }
 
     fn forward(&self, states: &Tensor, packed: &Packed, memory: Option<&mut Memory>) -> Result<Tensor> {
-        Ok(states.f_add(&self.mixer.forward(&self.norm.narrowed(states)?, packed, memory)?)?)
+        Ok(states.f_add(&self.mixer.forward(&self.norm.forward(states, self.mixer.kind())?, packed, memory)?)?)
     }
 }

@@ -57,6 +57,11 @@ impl Mixer {
         })
     }
 
+    /// The kind of number that it takes and gives.
+    pub(super) fn kind(&self) -> Kind {
+        self.inward.kind()
+    }
+
     /// Of states `[tokens, hidden_size]`: the same shape. With a memory it goes on from there and remembers where it ended.
     pub(super) fn forward(&self, states: &Tensor, packed: &Packed, memory: Option<&mut Memory>) -> Result<Tensor> {
         let [inner, gate] = two(self.inward.forward(states)?.f_chunk(2, 1)?)?;

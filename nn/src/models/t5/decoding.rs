@@ -6,6 +6,7 @@ use super::T5ForConditionalGeneration;
 use super::stack::{Block, Source};
 use crate::error::Result;
 use crate::forward::Forward;
+use crate::layers::biased;
 use crate::models::Decoding;
 use crate::packed::Packed;
 
@@ -13,88 +14,82 @@ use crate::packed::Packed;
 pub(super) struct T5Decoding<'a> {
     model: &'a T5ForConditionalGeneration,
     layers: Vec<Memory>,
-    /// Zero where a source has a token, minus infinity elsewhere: `[rows, 1, 1, width]`. None where all are equally long.
+    /// What is added to the scores of each token that may come, `[1, heads, places, places]`.
+    bias: Tensor,
+    /// Zero where a source has a token, minus infinity elsewhere: `[rows, heads, 1, width]`. None where all are equally long.
     mask: Option<Tensor>,
     rows: i64,
     /// Tokens written so far.
     written: i64,
 }
 
-/// Keys and values of one layer, each `[rows, heads, places, d_kv]`.
+/// Keys and values of one layer.
 struct Memory {
-    own: (Tensor, Tensor),
+    /// Of what was written, `[2, rows, heads, places, d_kv]`.
+    own: Tensor,
+    /// Of the sources, each `[rows, heads, width, d_kv]`.
     source: (Tensor, Tensor),
 }
 
 impl<'a> T5Decoding<'a> {
     /// Reads the encoder's states once; there will be at most `most` tokens.
     pub(super) fn new(model: &'a T5ForConditionalGeneration, states: &Tensor, packed: &Packed, most: i64) -> Result<Self> {
+        // As many places as matrix kernels like; those that are not written yet have no weight.
+        let (rows, places) = (packed.sequences(), most.saturating_add(7) / 8 * 8);
         let source = Source { states, packed };
-        let layers = model.decoder.blocks.iter().map(|block| Memory::new(block, &source, model, most)).collect::<Result<_>>()?;
-        let mask = if packed.is_even() { None } else { Some(additive(packed.mask()?, states.kind())?) };
-        Ok(Self { model, layers, mask, rows: packed.sequences(), written: 0 })
+        let layers = model.decoder.blocks.iter().map(|block| Memory::new(block, &source, model, places)).collect::<Result<_>>()?;
+        let wide = [rows, model.config.num_heads, 1, packed.width()];
+        let mask = if packed.is_even() { None } else { Some(additive(packed.mask()?, states.kind())?.f_expand(wide, false)?) };
+        Ok(Self { model, layers, bias: model.decoder.bias(places)?, mask, rows, written: 0 })
     }
 
     /// One layer: what it makes of residual states `[rows, d_model]`.
     fn layer(&self, number: usize, states: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let (block, memory, forward) = (&self.model.decoder.blocks[number], &self.layers[number], Forward::inference());
-        let heads = block.own.heads(states)?;
-        let own = (memory.keep(0, &heads.key, self.written)?, memory.keep(1, &heads.value, self.written)?);
-        let mut states = states.f_add(&block.own.out.forward(&look(&heads.query, &own.0, &own.1, Some(bias))?)?)?;
+        let (block, memory) = (&self.model.decoder.blocks[number], &self.layers[number]);
+        let product = block.own.product(states)?;
+        memory.own.f_select(3, self.written)?.f_copy_(&product.f_narrow(1, 1, 2)?.f_transpose(0, 1)?)?;
+        let seen = look(&product.f_select(1, 0)?, &memory.own.f_get(0)?, &memory.own.f_get(1)?, Some(bias))?;
+        let mut states = states.f_add(&block.own.out.forward(&seen)?)?;
         if let Some(cross) = &block.cross {
             let (key, value) = &memory.source;
             let seen = look(&cross.query(&states)?, key, value, self.mask.as_ref())?;
             states = states.f_add(&cross.out.forward(&seen)?)?;
         }
-        Ok(states.f_add(&block.feed.forward(&states, &forward)?)?)
+        Ok(states.f_add(&block.feed.forward(&states, &Forward::inference())?)?)
     }
 }
 
 impl Decoding for T5Decoding<'_> {
     fn next(&mut self, last: Option<&Tensor>) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let model = self.model;
-        let device = model.parameters.device();
-        let start = || Tensor::f_full([self.rows], model.config.start(), (Kind::Int64, device));
+        let (model, kind) = (self.model, self.model.shared.kind());
+        let start = || Tensor::f_full([self.rows], model.config.start(), (Kind::Int64, model.parameters.device()));
         let ids = last.map_or_else(start, |last| Ok(last.shallow_clone()))?;
         let mut states = model.shared.forward(&ids)?.f_to_kind(Kind::Float)?;
-        let bias = model.decoder.positions.table(self.written, 1, self.written + 1)?;
+        let bias = self.bias.f_narrow(2, self.written, 1)?.f_expand([self.rows, -1, -1, -1], false)?;
         for number in 0..self.layers.len() {
             states = self.layer(number, &states, &bias)?;
         }
         self.written += 1;
-        model.logits(&model.decoder.finish(&states, &Forward::inference())?)
+        model.logits(&model.decoder.finish(&states, kind, &Forward::inference())?)
     }
 }
 
 impl Memory {
-    fn new(block: &Block, source: &Source<'_>, model: &T5ForConditionalGeneration, most: i64) -> Result<Self> {
+    fn new(block: &Block, source: &Source<'_>, model: &T5ForConditionalGeneration, places: i64) -> Result<Self> {
         let (key, value) = match &block.cross {
             Some(cross) => cross.memory(source.states)?,
             None => (source.states.shallow_clone(), source.states.shallow_clone()),
         };
-        let size = [source.packed.sequences(), model.config.num_heads, most, model.config.d_kv];
-        let empty = || Tensor::f_zeros(size, (source.states.kind(), source.states.device()));
-        Ok(Self { own: (empty()?, empty()?), source: (source.packed.spread(&key)?, source.packed.spread(&value)?) })
-    }
-
-    /// Puts keys (0) or values (1) of the newest token `[rows, heads, d_kv]` in its place; gives all up to it.
-    fn keep(&self, which: usize, newest: &Tensor, at: i64) -> Result<Tensor> {
-        let all = if which == 0 { &self.own.0 } else { &self.own.1 };
-        all.f_select(2, at)?.f_copy_(newest)?;
-        Ok(all.f_narrow(2, 0, at + 1)?)
+        let size = [2, source.packed.sequences(), model.config.num_heads, places, model.config.d_kv];
+        let own = Tensor::f_zeros(size, (source.states.kind(), source.states.device()))?;
+        Ok(Self { own, source: (source.packed.spread(&key)?, source.packed.spread(&value)?) })
     }
 }
 
 /// One query a row `[rows, heads, d_kv]` at keys and values `[rows, heads, places, d_kv]`: `[rows, heads * d_kv]`.
 fn look(query: &Tensor, key: &Tensor, value: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let scores = query.f_unsqueeze(2)?.f_matmul(&key.f_transpose(2, 3)?)?;
-    let scores = match bias {
-        Some(bias) => scores.f_add(bias)?,
-        None => scores,
-    };
-    let weights = scores.f_softmax(-1, Kind::Float)?.f_to_kind(value.kind())?;
-    Ok(weights.f_matmul(value)?.f_flatten(1, 3)?)
+    Ok(biased(&query.f_unsqueeze(2)?, key, value, bias, 0.0, Some(1.0))?.f_flatten(1, 3)?)
 }
 
 /// A mask as something to add: zero where it holds, minus infinity elsewhere.

@@ -37,22 +37,22 @@ impl Stack {
 
     /// States `[tokens, d_model]` of embeddings `[tokens, d_model]`; a decoder's look at the encoder's too.
     pub(super) fn forward(&self, embedded: &Tensor, packed: &Packed, source: Option<&Source<'_>>, forward: &Forward) -> Result<Tensor> {
-        let bias = Bias::new(self.bias(packed)?, packed)?;
+        let bias = Bias::new(self.bias(packed.width())?, packed)?;
         let mut states = forward.dropout(embedded.f_to_kind(Kind::Float)?, self.dropout)?;
         for block in &self.blocks {
             states = block.forward(&states, packed, &bias, source, forward)?;
         }
-        self.finish(&states, forward)
+        self.finish(&states, embedded.kind(), forward)
     }
 
-    /// The last norm.
-    pub(super) fn finish(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
-        forward.dropout(self.norm.narrowed(states)?, self.dropout)
+    /// The last norm; gives states of a kind.
+    pub(super) fn finish(&self, states: &Tensor, kind: Kind, forward: &Forward) -> Result<Tensor> {
+        forward.dropout(self.norm.forward(states, kind)?, self.dropout)
     }
 
-    /// What is added to the scores of a batch: where tokens stand to each other, and for a decoder that none sees what comes later.
-    fn bias(&self, packed: &Packed) -> Result<Tensor> {
-        let width = packed.width();
+    /// What is added to the scores of a text as wide as this, `[1, heads, width, width]`: where tokens stand to each other, and for a
+    /// decoder that none sees what comes later.
+    pub(super) fn bias(&self, width: i64) -> Result<Tensor> {
         let table = self.positions.table(0, width, width)?;
         if !self.is_decoder {
             return Ok(table);
@@ -122,10 +122,15 @@ impl OwnAttention {
         })
     }
 
-    /// Queries, keys and values of residual states: views of one product, whose gradient is one copy.
-    pub(super) fn heads(&self, states: &Tensor) -> Result<Heads> {
-        let product = self.projections.forward(&self.norm.narrowed(states)?)?;
-        match unbound(&product, 3, self.heads)?.as_slice() {
+    /// Queries, keys and values of residual states, `[tokens, 3, heads, d_kv]`.
+    pub(super) fn product(&self, states: &Tensor) -> Result<Tensor> {
+        let product = self.projections.forward(&self.norm.forward(states, self.projections.kind())?)?;
+        Ok(product.f_view([product.size()[0], 3, self.heads, -1])?)
+    }
+
+    /// The same apart: views of one product, whose gradient is one copy.
+    fn heads(&self, states: &Tensor) -> Result<Heads> {
+        match self.product(states)?.f_unbind(1)?.as_slice() {
             [query, key, value] => Ok(Heads { query: query.shallow_clone(), key: key.shallow_clone(), value: value.shallow_clone() }),
             _ => Err(NnError::torch("a product of three projections has no three parts")),
         }
@@ -158,13 +163,14 @@ impl CrossAttention {
 
     /// Queries of residual states, `[tokens, heads, d_kv]`.
     pub(super) fn query(&self, states: &Tensor) -> Result<Tensor> {
-        let product = self.query.forward(&self.norm.narrowed(states)?)?;
+        let product = self.query.forward(&self.norm.forward(states, self.query.kind())?)?;
         Ok(product.f_view([product.size()[0], self.heads, -1])?)
     }
 
     /// Keys and values of the encoder's states, each `[source tokens, heads, d_kv]`.
     pub(super) fn memory(&self, source: &Tensor) -> Result<(Tensor, Tensor)> {
-        match unbound(&self.memory.forward(source)?, 2, self.heads)?.as_slice() {
+        let product = self.memory.forward(source)?;
+        match product.f_view([product.size()[0], 2, self.heads, -1])?.f_unbind(1)?.as_slice() {
             [key, value] => Ok((key.shallow_clone(), value.shallow_clone())),
             _ => Err(NnError::torch("a product of two projections has no two parts")),
         }
@@ -206,7 +212,7 @@ impl FeedForward {
 
     /// What it adds to residual states.
     pub(super) fn forward(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
-        let inner = self.inner.forward(&self.norm.narrowed(states)?)?;
+        let inner = self.inner.forward(&self.norm.forward(states, self.inner.kind())?)?;
         let active = if self.gated {
             let half = inner.size()[1] / 2;
             self.activation.apply(&inner.f_narrow(1, 0, half)?)?.f_mul(&inner.f_narrow(1, half, half)?)?
@@ -215,11 +221,6 @@ impl FeedForward {
         };
         self.outer.forward(&forward.dropout(active, self.dropout)?)
     }
-}
-
-/// A product `[tokens, parts * heads * size]` in its parts, each `[tokens, heads, size]`.
-fn unbound(product: &Tensor, parts: i64, heads: i64) -> Result<Vec<Tensor>> {
-    Ok(product.f_view([product.size()[0], parts, heads, -1])?.f_unbind(1)?)
 }
 
 /// How weights that take `inputs` numbers are spread, at random.
