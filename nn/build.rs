@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 10] = [
     "src/cpp/attention.cpp",
     "src/cpp/conv.cpp",
     "src/cpp/conv_cpu.cpp",
+    "src/cpp/kernels.cpp",
     "src/cpp/optimiser.cpp",
     "src/cpp/runtime.cpp",
     "src/cpp/scan.cpp",
     "src/cpp/scan_cpu.cpp",
+    "src/cpp/scan_cuda.cpp",
     "src/cpp/scan_plain.cpp",
 ];
 

@@ -49,7 +49,7 @@ impl Case {
 
     fn run(&self, tensors: &[Tensor], state: Option<&Tensor>, way: ScanWay) -> Tensor {
         let [input, step, gate, entry, exit, decay_log, skip, step_bias] = tensors else { unreachable!() };
-        let ends = self.ends();
+        let ends = self.ends().to(input.device());
         selective_scan(&Scan { input, step, gate, entry, exit, decay_log, skip, step_bias, ends: &ends, state }, way).unwrap()
     }
 
@@ -57,7 +57,7 @@ impl Case {
     fn gradients(&self, way: ScanWay) -> (Tensor, Vec<Tensor>) {
         let leaves: Vec<Tensor> = self.tensors.iter().map(|tensor| tensor.detach().set_requires_grad(true)).collect();
         let out = self.run(&leaves, None, way);
-        out.backward_with(&self.asked);
+        out.backward_with(&self.asked.to(out.device()));
         (out.detach(), leaves.iter().map(Tensor::grad).collect())
     }
 
@@ -195,4 +195,54 @@ fn tensors_that_do_not_fit_are_refused() {
     assert!(selective_scan(&Scan { decay_log: &decay_log.to_kind(Kind::BFloat16), ..scan }, ScanWay::Best).is_err());
     let wide = input.to_kind(Kind::Double);
     assert!(selective_scan(&Scan { input: &wide, ..scan }, ScanWay::Kernel).unwrap_err().to_string().contains("no kernel"));
+}
+
+/// The CUDA device, where there is one.
+fn cuda() -> Option<Device> {
+    let found = device::resolve("cuda:0");
+    if let Err(error) = &found {
+        eprintln!("skipped: {error}");
+    }
+    found.ok()
+}
+
+#[test]
+fn the_kernel_for_cuda_agrees_with_plain_operations() {
+    let Some(place) = cuda() else { return };
+    for (lengths, channels, state) in [(&[384, 1, 17, 391, 16][..], 96, 16), (&[5, 33], 20, 13), (&[64], 1, 1)] {
+        let case = Case::new(lengths, channels, state, 3);
+        for (kind, most) in [(Kind::Float, 1e-4), (Kind::BFloat16, 2e-2)] {
+            let rounded = |at: usize, tensor: &Tensor| if at < 5 { tensor.to_kind(kind).to_kind(Kind::Float) } else { tensor.copy() };
+            let exact = Case {
+                tensors: case.tensors.iter().enumerate().map(|(at, one)| rounded(at, one)).collect(),
+                ..Case::new(lengths, channels, state, 3)
+            };
+            let moved = |at: usize, tensor: &Tensor| tensor.to(place).to_kind(if at < 5 { kind } else { Kind::Float });
+            let card = Case {
+                tensors: case.tensors.iter().enumerate().map(|(at, one)| moved(at, one)).collect(),
+                ..Case::new(lengths, channels, state, 3)
+            };
+            let (out, slopes) = card.gradients(ScanWay::Kernel);
+            let (wanted, theirs) = exact.gradients(ScanWay::Plain { chunk: None });
+            let found = apart(&out.to_kind(Kind::Float).to(Device::Cpu), &wanted);
+            assert!(found < most, "{kind:?} {lengths:?}: {found}");
+            for ((name, ours), theirs) in NAMES.iter().zip(&slopes).zip(&theirs) {
+                let found = apart(&ours.to_kind(Kind::Float).to(Device::Cpu), theirs);
+                assert!(found < most, "{kind:?} {lengths:?} {name}: {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_kernel_for_cuda_goes_on_from_states() {
+    let Some(place) = cuda() else { return };
+    let case = Case::new(&[7, 40], 24, 16, 5);
+    let card: Vec<Tensor> = case.tensors.iter().map(|tensor| tensor.to(place)).collect();
+    let begin = Tensor::randn([2, 24, 16], (Kind::Float, Device::Cpu));
+    let state = begin.to(place);
+    let out = case.run(&card, Some(&state), ScanWay::Kernel);
+    let (wanted, ends) = case.by_hand(Some(&begin));
+    assert!(apart(&out.to(Device::Cpu), &wanted) < 1e-5);
+    assert!(apart(&state.to(Device::Cpu), &ends) < 1e-5);
 }

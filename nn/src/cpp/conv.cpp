@@ -32,7 +32,12 @@ void check(const Conv& conv) {
   TORCH_CHECK(conv.positions.sizes() == at::IntArrayRef{conv.tokens()}, "a convolution takes one position for each token");
 }
 
-at::Tensor run(const Conv& conv) { return conv_cpu_takes(conv) ? conv_cpu(conv) : conv_plain(conv); }
+at::Tensor run(const Conv& conv) {
+  if (conv_cuda_takes(conv)) {
+    return conv_cuda(conv);
+  }
+  return conv_cpu_takes(conv) ? conv_cpu(conv) : conv_plain(conv);
+}
 
 class CausalConv : public torch::autograd::Function<CausalConv> {
  public:
@@ -46,7 +51,9 @@ class CausalConv : public torch::autograd::Function<CausalConv> {
     const auto list = context->get_saved_variables();
     const auto conv = conv_of(list);
     torch::autograd::variable_list found;
-    if (conv_cpu_takes(conv)) {
+    if (conv_cuda_takes(conv)) {
+      found = conv_cuda_backward(conv, gradients[0]);
+    } else if (conv_cpu_takes(conv)) {
       found = conv_cpu_backward(conv, gradients[0]);
     } else {
       found = recomputed_gradients([](const auto& leaves) { return conv_plain(conv_of(leaves)); }, list, {true, true, true, false}, gradients[0]);

@@ -28,4 +28,9 @@ bool conv_cpu_takes(const Conv& conv);
 at::Tensor conv_cpu(const Conv& conv);
 std::vector<at::Tensor> conv_cpu_backward(const Conv& conv, const at::Tensor& gradient);
 
+// By kernels of our own, for CUDA; the same gradients.
+bool conv_cuda_takes(const Conv& conv);
+at::Tensor conv_cuda(const Conv& conv);
+std::vector<at::Tensor> conv_cuda_backward(const Conv& conv, const at::Tensor& gradient);
+
 }  // namespace qapipe

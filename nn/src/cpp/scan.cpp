@@ -39,18 +39,28 @@ void check(const Scan& scan, const at::Tensor* state) {
 }
 
 // The kernel that computes a scan.
-enum class Kernel { kNone, kCpu };
+enum class Kernel { kNone, kCpu, kCuda };
 
 Kernel kernel_for(const Scan& scan, Way way) {
   if (way != Way::kPlain && scan_cpu_takes(scan)) {
     return Kernel::kCpu;
+  }
+  if (way != Way::kPlain && scan_cuda_takes(scan)) {
+    return Kernel::kCuda;
   }
   TORCH_CHECK(way != Way::kKernel, "there is no kernel for this selective scan");
   return Kernel::kNone;
 }
 
 at::Tensor run(const Scan& scan, at::Tensor* state, Kernel kernel, int64_t chunk) {
-  return kernel == Kernel::kCpu ? scan_cpu(scan, state) : scan_plain(scan, state, chunk);
+  switch (kernel) {
+    case Kernel::kCpu:
+      return scan_cpu(scan, state);
+    case Kernel::kCuda:
+      return scan_cuda(scan, state);
+    default:
+      return scan_plain(scan, state, chunk);
+  }
 }
 
 // Keeps the inputs alone: states of all tokens are large, and soon made again.
@@ -69,8 +79,11 @@ class SelectiveScan : public torch::autograd::Function<SelectiveScan> {
     const auto scan = scan_of(list);
     const auto chunk = context->saved_data["chunk"].toInt();
     torch::autograd::variable_list found;
-    if (static_cast<Kernel>(context->saved_data["kernel"].toInt()) == Kernel::kCpu) {
+    const auto kernel = static_cast<Kernel>(context->saved_data["kernel"].toInt());
+    if (kernel == Kernel::kCpu) {
       found = scan_cpu_backward(scan, gradients[0]);
+    } else if (kernel == Kernel::kCuda) {
+      found = scan_cuda_backward(scan, gradients[0]);
     } else {
       std::vector<bool> wanted(list.size(), true);
       wanted.back() = false;

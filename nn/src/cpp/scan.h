@@ -38,4 +38,9 @@ bool scan_cpu_takes(const Scan& scan);
 at::Tensor scan_cpu(const Scan& scan, at::Tensor* state);
 std::vector<at::Tensor> scan_cpu_backward(const Scan& scan, const at::Tensor& gradient);
 
+// By kernels of our own, for CUDA.
+bool scan_cuda_takes(const Scan& scan);
+at::Tensor scan_cuda(const Scan& scan, at::Tensor* state);
+std::vector<at::Tensor> scan_cuda_backward(const Scan& scan, const at::Tensor& gradient);
+
 }  // namespace qapipe
