@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "src/cpp/attention.cpp",
     "src/cpp/conv.cpp",
     "src/cpp/conv_cpu.cpp",
     "src/cpp/kernels.cpp",
+    "src/cpp/lstm.cpp",
     "src/cpp/optimiser.cpp",
     "src/cpp/runtime.cpp",
     "src/cpp/scan.cpp",

@@ -13,8 +13,10 @@ more in its golden.safetensors:
 
 Mamba's rows for that loss: row_ids, of which row_lengths count; only what comes after row_sources tokens is a target.
 """
-import pathlib, sys
+import json, pathlib, sys
 import torch
+import torch.nn.functional as F
+from lstm_reference import Lstm
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForQuestionAnswering, MambaConfig, MambaForCausalLM, T5Config, T5ForConditionalGeneration
 
@@ -78,20 +80,64 @@ def mamba():
     finish(model, row_loss, golden, folder)
 
 
+LSTMS = {
+    "lstm_dot_tiny": dict(attention="dot", head="flatten", positions=9),
+    "lstm_heads_tiny": dict(attention="multi-head", head="max-pooling", residual=True, num_hidden_layers=2, positions=9),
+    "lstm_self_tiny": dict(attention="self-attention", head="max-pooling", residual=True, train_words=False, positions=30),
+    "lstm_bidaf_tiny": dict(attention="bidaf", head="span", character_vocab_size=9, exact_match=True, train_words=False),
+}
+
+
+def lstm(name, **shape):
+    config = dict(model_type="lstm", vocab_size=24, word_size=5, train_words=True, character_vocab_size=0, character_size=3, character_filters=4,
+                  character_kernel=3, word_length=6, exact_match=False, hidden_size=4, num_hidden_layers=1, residual=False, attention="dot",
+                  num_attention_heads=2, head="flatten", positions=30, dropout_rate=0.0)
+    config.update(shape)
+    torch.manual_seed(9)
+    model = Lstm(config)
+    for key, value in model.named_parameters():
+        value.data += 0.3 * torch.randn_like(value)
+    if config["character_vocab_size"]:
+        model.characters.table.copy_(torch.randint(0, config["character_vocab_size"], model.characters.table.shape))
+    model.words.weight.requires_grad_(config["train_words"])
+    folder = OUT / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    lengths, fronts, width = [18, 11, 5], [6, 5, 3], 18
+    ids, types, mask = (torch.zeros(3, width, dtype=torch.long) for _ in range(3))
+    for row, (length, front) in enumerate(zip(lengths, fronts)):
+        ids[row, :length] = torch.randint(1, config["vocab_size"], (length,))
+        types[row, front:length] = 1
+        mask[row, :length] = 1
+    labels = torch.tensor([[8, 0, 3], [10, 0, 3]])
+    windows = lambda: [model.window(ids[row, :length], front) for row, (length, front) in enumerate(zip(lengths, fronts))]
+
+    def row_loss():
+        losses = [F.cross_entropy(logits[None], labels[side, row, None]) for row, window in enumerate(windows()) for side, logits in enumerate(window)]
+        return torch.stack(losses).sum() / (2 * len(lengths))
+
+    padded = lambda side: torch.stack([F.pad(window[side], (0, width - len(window[side])), value=-1e4) for window in windows()])
+    golden = {"ids": ids, "tt": types, "am": mask, "start_positions": labels[0], "end_positions": labels[1], "start": padded(0), "end": padded(1),
+              "loss": row_loss()[None]}
+    finish(model, row_loss, golden, folder)
+
+
 def finish(model, row_loss, golden, folder):
     """Adds the loss over rows, its gradients, and the weights after some steps."""
     loss = row_loss()
     loss.backward()
     golden["row_loss"] = loss[None]
-    golden.update({f"grad.{name}": value.grad.clone() for name, value in model.named_parameters()})
+    trained = [name for name, value in model.named_parameters() if value.requires_grad]
+    golden.update({f"grad.{name}": value.grad.clone() for name, value in model.named_parameters() if name in trained})
     model.zero_grad()
     steps(model, row_loss)
-    golden.update({f"after.{name}": value for name, value in model.named_parameters()})
+    golden.update({f"after.{name}": value for name, value in model.named_parameters() if name in trained})
     save_file({name: value.detach().contiguous() for name, value in golden.items()}, folder / "golden.safetensors")
 
 
 def steps(model, loss):
-    plain = lambda name: name.endswith(("bias", "A_log", ".D")) or "LayerNorm" in name or "norm" in name
+    plain = lambda name: name.endswith(("bias", "A_log", ".D", "words.weight", "characters.weight")) or "norm" in name.lower() or "bias_" in name
     groups = [{"params": [p for n, p in model.named_parameters() if not plain(n)], "weight_decay": 0.01},
               {"params": [p for n, p in model.named_parameters() if plain(n)], "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=0.01)
@@ -136,7 +182,7 @@ def t5(name, **shape):
 
 def spiece():
     """A small SentencePiece model, and the ids that T5's fast tokenizer gives with it."""
-    import json, sentencepiece, tempfile
+    import sentencepiece, tempfile
     from transformers import T5TokenizerFast
     folder = OUT.parents[2] / "stages/tests/fixtures/spiece"
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,3 +209,5 @@ if __name__ == "__main__":
     t5("t5_tiny", feed_forward_proj="relu", tie_word_embeddings=True)
     t5("t5_v11_tiny", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
     mamba()
+    for name, shape in LSTMS.items():
+        lstm(name, **shape)

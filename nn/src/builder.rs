@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{NnError, Result};
 use crate::forward::mix;
-use crate::parameters::{Parameter, Parameters, Part, Placement};
+use crate::parameters::{Constant, Parameter, Parameters, Part, Placement};
 use crate::shim;
 use crate::weights::Weights;
 
@@ -39,6 +39,8 @@ pub(crate) enum Init {
         /// What no softplus is below.
         floor: f64,
     },
+    /// Zero, but one for the second of four equal parts: the forget gate of an LSTM.
+    ForgetGate,
     /// All zero.
     Zeros,
     /// All one.
@@ -67,6 +69,7 @@ pub(crate) struct Builder<'a> {
     weights: Option<&'a Weights>,
     seed: u64,
     parameters: Vec<Parameter>,
+    constants: Vec<Constant>,
     missing: Vec<String>,
     misshapen: Vec<String>,
     used: BTreeSet<String>,
@@ -88,7 +91,7 @@ impl<'a> Builder<'a> {
     /// Parameters at random.
     pub(crate) fn random(seed: u64) -> Self {
         let (parameters, missing, misshapen, used) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
-        Self { weights: None, seed, parameters, missing, misshapen, used, optional: &[], prefix: "", other_names: &[] }
+        Self { weights: None, seed, parameters, constants: Vec::new(), missing, misshapen, used, optional: &[], prefix: "", other_names: &[] }
     }
 
     /// The same where files may have other names for some tensors: ours first.
@@ -103,6 +106,37 @@ impl<'a> Builder<'a> {
             parameter.set_precise();
         }
         Ok(tensor)
+    }
+
+    /// Floating-point numbers that never train; they stay in f32.
+    pub(crate) fn frozen(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        let tensor = self.part(name, shape, init)?;
+        Ok(self.constant(name, tensor))
+    }
+
+    /// A table of whole numbers, i32; all zero where there are no weights.
+    pub(crate) fn table(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let zeros = Tensor::f_zeros(shape, (Kind::Int, Device::Cpu))?;
+        let tensor = match self.weights.filter(|weights| weights.contains(name)) {
+            Some(weights) if weights.shape(name) == Some(shape) => weights.whole_numbers(name)?,
+            Some(weights) => {
+                self.misshapen.push(format!("{name} is {:?} and should be {shape:?}", weights.shape(name).unwrap_or_default()));
+                zeros
+            }
+            None => {
+                if self.weights.is_some() {
+                    self.missing.push(name.to_owned());
+                }
+                zeros
+            }
+        };
+        self.used.insert(name.to_owned());
+        Ok(self.constant(name, tensor))
+    }
+
+    fn constant(&mut self, name: &str, tensor: Tensor) -> Tensor {
+        self.constants.push(Constant::new(name.to_owned(), tensor.shallow_clone()));
+        tensor
     }
 
     /// A parameter: a leaf whose values [`Builder::finish`] may move to another place and kind.
@@ -146,6 +180,12 @@ impl<'a> Builder<'a> {
             Init::Zeros => empty()?,
             Init::Ones => empty()?.f_fill_(1.0)?,
             Init::Filled(value) => empty()?.f_fill_(value)?,
+            Init::ForgetGate => {
+                let whole = empty()?;
+                let part = shape[0] / 4;
+                let _same = whole.f_narrow(0, part, part)?.f_fill_(1.0)?;
+                whole
+            }
             Init::Normal(deviation) => empty()?.f_normal_(0.0, deviation)?,
             Init::Uniform(bound) => empty()?.f_uniform_(-bound, bound)?,
             Init::Logarithms => {
@@ -164,7 +204,7 @@ impl<'a> Builder<'a> {
     /// have besides.
     pub(crate) fn finish(self, placement: &Placement, ignored: &[&str]) -> Result<(Parameters, LoadReport)> {
         let report = self.report(ignored)?;
-        Ok((Parameters::new(self.parameters, placement)?, report))
+        Ok((Parameters::new(self.parameters, self.constants, placement)?, report))
     }
 
     fn report(&self, ignored: &[&str]) -> Result<LoadReport> {

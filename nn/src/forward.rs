@@ -3,6 +3,7 @@
 use tch::{Device, NoGradGuard, Tensor};
 
 use crate::error::Result;
+use crate::packed::Packed;
 use crate::shim;
 
 /// How a model runs: for answers, or for training with dropout and gradients.
@@ -70,6 +71,17 @@ impl Forward {
     /// Drops a share of the values and scales the rest (Srivastava et al. 2014); all stay in inference.
     pub(crate) fn dropout(&self, states: Tensor, share: f64) -> Result<Tensor> {
         if self.train && share > 0.0 { Ok(states.f_dropout(share, true)?) } else { Ok(states) }
+    }
+
+    /// Drops the same share of the features of all tokens of a sequence, `[tokens, features]`, and scales the rest (Gal and Ghahramani
+    /// 2016, arXiv 1512.05287); all stay in inference.
+    pub(crate) fn dropout_alike(&self, states: &Tensor, packed: &Packed, share: f64) -> Result<Tensor> {
+        if !self.train || share <= 0.0 {
+            return Ok(states.shallow_clone());
+        }
+        let whole = Tensor::f_ones([packed.sequences(), states.size()[1]], (states.kind(), states.device()))?;
+        let sequence = packed.slots()?.f_divide_scalar_mode(packed.width(), "floor")?;
+        Ok(states.f_mul(&whole.f_dropout(share, true)?.f_index_select(0, &sequence)?)?)
     }
 }
 

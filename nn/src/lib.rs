@@ -29,7 +29,7 @@ pub use generate::{Generated, Limits, greedy};
 pub use layers::{Scan, ScanWay, selective_scan};
 pub use loss::span_loss;
 pub use models::{
-    AnyModel, BertConfig, BertForQuestionAnswering, Decoding, MambaConfig, MambaForCausalLm, Network, Reader, SpanLogits, T5Config,
+    AnyModel, BertConfig, BertForQuestionAnswering, Decoding, LstmAttention, LstmConfig, LstmForQuestionAnswering, LstmHead, MambaConfig, MambaForCausalLm, Network, Reader, SpanLogits, T5Config,
     T5ForConditionalGeneration, Writer,
 };
 pub use packed::Packed;

@@ -16,6 +16,8 @@ const STEP: usize = 8;
 pub struct Packed {
     buffer: Tensor,
     lengths: Vec<i64>,
+    /// Tokens of segment 0 at the beginning of each sequence.
+    fronts: Vec<i64>,
     max_len: i64,
     width: i64,
     max_id: i64,
@@ -39,8 +41,10 @@ impl Packed {
         let max_id = sequences.iter().flat_map(|(ids, _)| ids.iter()).max().map_or(0, |&id| i64::from(id));
         let max_segment = i64::from(sequences.iter().any(|(ids, start)| (*start as usize) < ids.len()));
         let lengths = sequences.iter().map(|(ids, _)| signed(ids.len())).collect();
+        let fronts = sequences.iter().map(|(ids, start)| signed(ids.len().min(*start as usize))).collect();
+        let (max_len, width) = (signed(longest), signed(width));
         let buffer = Tensor::f_from_slice(&columns.0)?;
-        let packed = Self { buffer, lengths, max_len: signed(longest), width: signed(width), max_id, max_segment, mask: OnceCell::new() };
+        let packed = Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, mask: OnceCell::new() };
         if device == Device::Cpu { Ok(packed) } else { packed.to_device(device) }
     }
 
@@ -81,13 +85,52 @@ impl Packed {
     /// This batch over another copy of its buffer.
     fn with(&self, buffer: Tensor) -> Self {
         let Self { max_len, width, max_id, max_segment, .. } = *self;
-        Self { buffer, lengths: self.lengths.clone(), max_len, width, max_id, max_segment, mask: OnceCell::new() }
+        let (lengths, fronts) = (self.lengths.clone(), self.fronts.clone());
+        Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, mask: OnceCell::new() }
     }
 
     /// Where its tensors are.
     #[must_use]
     pub fn device(&self) -> Device {
         self.buffer.device()
+    }
+
+    /// The questions and the paragraphs apart: the tokens of segment 0 of each sequence, and those after them.
+    ///
+    /// # Errors
+    /// Where a sequence lacks one of the two.
+    pub(crate) fn apart(&self) -> Result<[Part; 2]> {
+        if self.fronts.iter().zip(&self.lengths).any(|(&front, &length)| front == 0 || front == length) {
+            return Err(NnError::Input("a window needs a question and a paragraph; the tokenizer keeps them apart by segments".into()));
+        }
+        let rests: Vec<i64> = self.lengths.iter().zip(&self.fronts).map(|(length, front)| length - front).collect();
+        Ok([self.part(&vec![0; rests.len()], &self.fronts)?, self.part(&self.fronts, &rests)?])
+    }
+
+    /// Of each sequence so many tokens from a place on.
+    fn part(&self, from: &[i64], lengths: &[i64]) -> Result<Part> {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let width = usize::try_from(longest).unwrap_or(0).next_multiple_of(STEP);
+        let ids: Vec<Vec<u32>> = lengths.iter().map(|&length| vec![0; usize::try_from(length).unwrap_or(0)]).collect();
+        let sequences: Vec<(&[u32], u32)> = ids.iter().map(|ids| (ids.as_slice(), u32::MAX)).collect();
+        let tokens = usize::try_from(lengths.iter().sum::<i64>()).unwrap_or(0);
+        let mut columns = Columns::fill(&sequences, tokens, width).0;
+        // Where the tokens stand in the whole is known here; their ids may be on a device.
+        let mut begin = 0;
+        let mut rows = Vec::with_capacity(tokens);
+        for ((from, length), whole) in from.iter().zip(lengths).zip(&self.lengths) {
+            rows.extend(begin + from..begin + from + length);
+            begin += whole;
+        }
+        columns[..tokens].copy_from_slice(&rows);
+        let buffer = Tensor::f_from_slice(&columns)?.f_to(self.device())?;
+        let mut ids = buffer.f_narrow(0, 0, signed(tokens))?;
+        let rows = ids.f_detach_copy()?;
+        ids.f_copy_(&self.ids()?.f_index_select(0, &rows)?)?;
+        let (lengths, max_id) = (lengths.to_vec(), self.max_id);
+        let fronts = lengths.clone();
+        let packed = Self { buffer, lengths, fronts, max_len: longest, width: signed(width), max_id, max_segment: 0, mask: OnceCell::new() };
+        Ok(Part { packed, rows })
     }
 
     /// Number of sequences.
@@ -206,6 +249,15 @@ impl Packed {
     fn column(&self, number: i64) -> Result<Tensor> {
         Ok(self.buffer.f_narrow(0, number * self.tokens(), self.tokens())?)
     }
+}
+
+/// A part of every sequence of a batch.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The tokens of the part.
+    pub(crate) packed: Packed,
+    /// Which tokens of the whole they are, i64 `[tokens of the part]`.
+    pub(crate) rows: Tensor,
 }
 
 /// A batch as it stands in the buffer: ids, positions, segments and slots as i64, then the sequences' beginnings as pairs of i32.

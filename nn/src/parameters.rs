@@ -104,6 +104,25 @@ impl Parameter {
     }
 }
 
+/// A tensor that a model computes with as it is, and that never trains: it stays in its own kind, and belongs to the model's file.
+#[derive(Debug)]
+pub(crate) struct Constant {
+    name: String,
+    /// What the layer holds, too.
+    tensor: Tensor,
+}
+
+impl Constant {
+    pub(crate) fn new(name: String, tensor: Tensor) -> Self {
+        Self { name, tensor }
+    }
+
+    /// How many weights it is: whole numbers are a table, not weights.
+    fn weights(&self) -> u64 {
+        if self.tensor.is_floating_point() { self.tensor.numel() as u64 } else { 0 }
+    }
+}
+
 /// All parameters of a model.
 ///
 /// Masters are f32 and flat: those with weight decay first, those that stay in f32 last. Where the model computes in another kind, it has
@@ -112,6 +131,7 @@ impl Parameter {
 #[derive(Debug)]
 pub struct Parameters {
     list: Vec<Parameter>,
+    constants: Vec<Constant>,
     master: Tensor,
     working: Option<Tensor>,
     /// Those that stay in f32, where there are no f32 masters.
@@ -149,7 +169,7 @@ const ALIGNMENT: i64 = 64;
 
 impl Parameters {
     /// Lays parameters out flat, and points the layers' tensors there.
-    pub(crate) fn new(mut list: Vec<Parameter>, placement: &Placement) -> Result<Self> {
+    pub(crate) fn new(mut list: Vec<Parameter>, mut constants: Vec<Constant>, placement: &Placement) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let layout = lay_out(&mut list);
         let host = Tensor::f_zeros([layout.total], (Kind::Float, Device::Cpu))?;
@@ -157,6 +177,9 @@ impl Parameters {
             parameter.view(&host)?.f_copy_(&parameter.tensor)?;
         }
         let Placement { device, kind, train } = *placement;
+        for constant in &mut constants {
+            constant.tensor.f_set_data(&constant.tensor.f_to(device)?)?;
+        }
         let common = |flat: &Tensor| Ok::<_, NnError>(flat.f_narrow(0, 0, layout.precise)?.f_to_kind(kind)?);
         let (master, apart) = if train || kind == Kind::Float {
             (host.f_to_device_(device, Kind::Float, false, false)?, None)
@@ -165,7 +188,7 @@ impl Parameters {
             (common(&host)?.f_to(device)?, Some(precise.f_to_device_(device, Kind::Float, false, true)?))
         };
         let working = if master.kind() == kind { None } else { Some(common(&master)?) };
-        let mut parameters = Self { list, master, working, apart, gradient: None, layout, placement: *placement };
+        let mut parameters = Self { list, constants, master, working, apart, gradient: None, layout, placement: *placement };
         parameters.point()?;
         Ok(parameters)
     }
@@ -201,22 +224,28 @@ impl Parameters {
         self.list.iter()
     }
 
-    /// How many numbers they are.
+    /// How many numbers they are, those that never train among them.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.list.iter().map(|parameter| parameter.numel().unsigned_abs()).sum()
+        self.moving() + self.constants.iter().map(Constant::weights).sum::<u64>()
     }
 
     /// How many of them train.
     #[must_use]
     pub fn trainable(&self) -> u64 {
-        if self.placement.train { self.count() } else { 0 }
+        if self.placement.train { self.moving() } else { 0 }
+    }
+
+    /// How many numbers training would move.
+    fn moving(&self) -> u64 {
+        self.list.iter().map(|parameter| parameter.numel().unsigned_abs()).sum()
     }
 
     /// Bytes of the numbers that the model computes with: what a model takes in memory to answer.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        self.list.iter().map(|parameter| parameter.numel().unsigned_abs() * parameter.tensor.kind().elt_size_in_bytes() as u64).sum()
+        let tensors = self.list.iter().map(|parameter| &parameter.tensor).chain(self.constants.iter().map(|constant| &constant.tensor));
+        tensors.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
     }
 
     /// The f32 values of a tensor by its Hugging Face name, on the host.
@@ -224,7 +253,34 @@ impl Parameters {
     /// # Errors
     /// Where there is none of that name.
     pub fn value(&self, name: &str) -> Result<Tensor> {
-        self.named(name, |parameter| self.exact(parameter))
+        match self.constants.iter().find(|constant| constant.name == name) {
+            Some(constant) => Ok(constant.tensor.f_to_device_(Device::Cpu, Kind::Float, false, true)?),
+            None => self.named(name, |parameter| self.exact(parameter)),
+        }
+    }
+
+    /// Puts other values into a tensor of a name, whether it trains or not.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or the values are of another shape or kind.
+    pub fn set(&mut self, name: &str, values: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let constant = self.constants.iter().find(|constant| constant.name == name).map(|constant| constant.tensor.shallow_clone());
+        let mut place = match constant {
+            Some(tensor) => tensor,
+            None => self.part(name, |parameter| self.exact(parameter))?,
+        };
+        if place.size() != values.size() || place.is_floating_point() != values.is_floating_point() {
+            return Err(NnError::Fit(format!(
+                "{name} is {:?} {:?}, and cannot become {:?} {:?}",
+                place.kind(),
+                place.size(),
+                values.kind(),
+                values.size()
+            )));
+        }
+        place.f_copy_(values)?;
+        self.renew()
     }
 
     /// The gathered f32 gradient of a tensor by its Hugging Face name, on the host.
@@ -279,12 +335,14 @@ impl Parameters {
         self.renew()
     }
 
-    /// Writes the f32 values under Hugging Face's names, as a safetensors file.
+    /// Writes the f32 values under Hugging Face's names, as a safetensors file, with what never trains.
     ///
     /// # Errors
     /// Where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        write(path, self.parts("", |parameter| self.exact(parameter))?, &[])
+        let mut parts = self.parts("", |parameter| self.exact(parameter))?;
+        parts.extend(self.constants.iter().map(|constant| (constant.name.clone(), constant.tensor.shallow_clone())));
+        write(path, parts, &[])
     }
 
     /// Reads back what [`Parameters::save`] wrote.
@@ -400,12 +458,16 @@ impl Parameters {
     /// Something that there is of every parameter, of a name, in f32 on the host.
     fn named(&self, name: &str, of: impl Fn(&Parameter) -> Result<Tensor>) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
+        Ok(self.part(name, of)?.f_to_device_(Device::Cpu, Kind::Float, false, true)?)
+    }
+
+    /// Something that there is of every parameter, of a name, as it is.
+    fn part(&self, name: &str, of: impl Fn(&Parameter) -> Result<Tensor>) -> Result<Tensor> {
         for parameter in &self.list {
             let mut start = 0;
             for part in &parameter.parts {
                 if part.name == name {
-                    let view = of(parameter)?.f_narrow(0, start, part.height)?;
-                    return Ok(view.f_to_device_(Device::Cpu, Kind::Float, false, true)?);
+                    return Ok(of(parameter)?.f_narrow(0, start, part.height)?);
                 }
                 start += part.height;
             }

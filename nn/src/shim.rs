@@ -29,6 +29,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn qapipe_causal_conv(out: *mut Raw, input: Raw, weight: Raw, bias: Raw, positions: Raw) -> *mut c_char;
     fn qapipe_selective_scan(out: *mut Raw, tensors: *const Raw, count: usize, state: Raw, way: i32, chunk: i64) -> *mut c_char;
+    fn qapipe_lstm_takes(takes: *mut bool, inflow: Raw, hidden: i64) -> *mut c_char;
+    fn qapipe_lstm(out: *mut Raw, inflow: Raw, weight: Raw, ends: Raw) -> *mut c_char;
     fn qapipe_collect_gradients(
         leaves: *const Raw,
         views: *const Raw,
@@ -111,6 +113,26 @@ pub(crate) fn selective_scan(tensors: [&Tensor; 9], state: Option<&Tensor>, way:
     // tensors are everywhere in libtorch; the function writes `out` only when it reports no error.
     unsafe {
         checked(qapipe_selective_scan(&raw mut out, tensors.as_ptr(), tensors.len(), state, way, chunk))?;
+        Ok(owned(out))
+    }
+}
+
+/// Whether [`lstm`] takes an inflow like this for states of a width.
+pub(crate) fn lstm_takes(inflow: &Tensor, hidden: i64) -> Result<bool> {
+    let mut takes = false;
+    // SAFETY: the pointers are of a live tensor and of a live truth value.
+    unsafe { checked(qapipe_lstm_takes(&raw mut takes, raw(inflow), hidden))? };
+    Ok(takes)
+}
+
+/// The recurrence of a bidirectional LSTM over packed sequences, on CUDA in bf16: `inflow` `[tokens, 8 * hidden]` is what the input gives
+/// to the gates i, f, g, o of the way forward, then of the way back; `weight` `[8 * hidden, hidden]`; `ends` i32 `[sequences + 1]`. Gives
+/// `[tokens, 2 * hidden]` with its gradient.
+pub(crate) fn lstm(inflow: &Tensor, weight: &Tensor, ends: &Tensor) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: the pointers are of live tensors; the function writes `out` only when it reports no error.
+    unsafe {
+        checked(qapipe_lstm(&raw mut out, raw(inflow), raw(weight), raw(ends)))?;
         Ok(owned(out))
     }
 }

@@ -1,6 +1,8 @@
 // NVRTC and the driver by dlopen, and a cache of compiled sources for each device.
 #include "kernels.h"
 
+#include "number_source.h"
+
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
@@ -120,8 +122,10 @@ std::vector<char> compiled(const KernelSource& source, int device) {
   checked(use.attribute(&minor, 76, handle), "cuDeviceGetAttribute");  // and MINOR
   const auto architecture = "--gpu-architecture=sm_" + std::to_string(major) + std::to_string(minor);
   const char* options[] = {architecture.c_str(), "--std=c++17"};
+  const char* included = kNumberSource;
+  const char* name = "number.h";
   void* program = nullptr;
-  checked(use.create(&program, source.text, source.name, 0, nullptr, nullptr), "nvrtcCreateProgram");
+  checked(use.create(&program, source.text, source.name, 1, &included, &name), "nvrtcCreateProgram");
   const int code = use.compile(program, 2, options);
   std::size_t size = 0;
   if (code != 0) {

@@ -8,7 +8,7 @@
 
 namespace qapipe {
 
-// The functions of one source text.
+// The functions of one source text, which may include "number.h".
 struct KernelSource {
   const char* name;  // for messages
   const char* text;

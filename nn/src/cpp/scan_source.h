@@ -7,28 +7,11 @@
 namespace qapipe {
 
 constexpr char kScanSource[] = R"cuda(
+#include "number.h"
 #define TILE 16
 #define FULL 0xffffffffu
 #define LOG2E 1.4426950408889634f
 
-template <typename T> struct Number;
-template <> struct Number<float> {
-  static __device__ float read(const void* from, long long at) { return ((const float*)from)[at]; }
-  static __device__ void write(void* to, long long at, float value) { ((float*)to)[at] = value; }
-};
-struct Half;
-template <> struct Number<Half> {
-  static __device__ float read(const void* from, long long at) {
-    return __uint_as_float((unsigned)((const unsigned short*)from)[at] << 16);
-  }
-  static __device__ void write(void* to, long long at, float value) {
-    unsigned bits = __float_as_uint(value);
-    unsigned rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-    ((unsigned short*)to)[at] = value != value ? 0x7fc0 : (unsigned short)(rounded >> 16);
-  }
-};
-
-__device__ float open_of(float x) { return 1.0f / (1.0f + expf(-x)); }
 __device__ float softplus_of(float x) { return x > 20.0f ? x : log1pf(expf(x)); }
 
 // The sum over the 16 threads of a channel, for each of them.

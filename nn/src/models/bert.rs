@@ -27,7 +27,7 @@ pub(super) const MODEL: Model = Model {
         let model = BertForQuestionAnswering::init(&BertConfig::parse(config)?, placement, seed)?;
         Ok(AnyModel::Reader(Box::new(model)))
     },
-    parity: parity::bert,
+    parity: parity::spans,
 };
 
 /// What names begin with in a file, or not.

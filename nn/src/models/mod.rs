@@ -2,6 +2,8 @@
 
 mod bert;
 mod bert_config;
+mod lstm;
+mod lstm_config;
 mod mamba;
 mod mamba_config;
 mod network;
@@ -15,6 +17,8 @@ use serde_json::Value;
 
 pub use bert::BertForQuestionAnswering;
 pub use bert_config::BertConfig;
+pub use lstm::LstmForQuestionAnswering;
+pub use lstm_config::{LstmAttention, LstmConfig, LstmHead};
 pub use mamba::MambaForCausalLm;
 pub use mamba_config::MambaConfig;
 pub use network::{AnyModel, Decoding, Network, Reader, SpanLogits, Writer};
@@ -44,7 +48,7 @@ pub struct Model {
 }
 
 /// All families.
-pub const MODELS: &[Model] = &[bert::MODEL, mamba::MODEL, t5::MODEL];
+pub const MODELS: &[Model] = &[bert::MODEL, lstm::MODEL, mamba::MODEL, t5::MODEL];
 
 /// The names of all families.
 #[must_use]

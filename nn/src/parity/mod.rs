@@ -2,8 +2,8 @@
 //!
 //! A folder holds `config.json`, `model.safetensors` and `golden.safetensors`; the last has a family's inputs and expected outputs.
 
-mod bert;
 mod mamba;
+mod spans;
 mod t5;
 
 use std::fmt;
@@ -17,8 +17,8 @@ use crate::models::{MODELS, Writer, family_name, read_config};
 use crate::packed::{Packed, signed};
 use crate::weights::Weights;
 
-pub(crate) use bert::bert;
 pub(crate) use mamba::mamba;
+pub(crate) use spans::spans;
 pub(crate) use t5::t5;
 
 /// Most by which a logit or a loss may differ.

@@ -111,14 +111,25 @@ impl Weights {
     /// # Errors
     /// As [`Weights::tensor`], and where the tensor holds no floating-point numbers.
     pub fn floats(&self, name: &str) -> Result<Tensor> {
+        self.numbers(name, &[Kind::Float, Kind::Half, Kind::BFloat16, Kind::Double], Kind::Float)
+    }
+
+    /// A copy of a tensor of whole numbers in i32, on the CPU.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`], and where the tensor holds other numbers.
+    pub fn whole_numbers(&self, name: &str) -> Result<Tensor> {
+        self.numbers(name, &[Kind::Int, Kind::Int64], Kind::Int)
+    }
+
+    /// A copy of a tensor that is stored in one of some kinds, in one.
+    fn numbers(&self, name: &str, stored: &[Kind], wanted: Kind) -> Result<Tensor> {
         let tensor = self.tensor(name)?;
-        match tensor.kind() {
-            Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double => Ok(tensor.f_to_kind(Kind::Float)?),
-            kind => {
-                let problem = Problem::Kind { name: name.to_owned(), kind: format!("{kind:?}") };
-                Err(WeightsError { path: self.path.clone(), problem }.into())
-            }
+        if stored.contains(&tensor.kind()) {
+            return Ok(tensor.f_to_kind(wanted)?);
         }
+        let problem = Problem::Kind { name: name.to_owned(), kind: format!("{:?}", tensor.kind()) };
+        Err(WeightsError { path: self.path.clone(), problem }.into())
     }
 }
 

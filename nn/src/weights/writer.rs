@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::error::{Problem, WeightsError};
 use crate::error::Result;
 
-/// Writes f32 tensors on the CPU under their names, and some free text, as a safetensors file. Equal content gives equal bytes.
+/// Writes tensors under their names, floating-point numbers as f32 and whole numbers as i32, and some free text, as a safetensors file. Equal content gives equal bytes.
 pub(crate) fn write(path: &Path, tensors: Vec<(String, Tensor)>, text: &[(&str, String)]) -> Result<()> {
     let mut stored = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -41,7 +41,8 @@ struct Stored {
 
 impl Stored {
     fn new(tensor: &Tensor) -> Result<Self> {
-        let tensor = tensor.f_detach()?.f_to(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+        let kind = if tensor.is_floating_point() { Kind::Float } else { Kind::Int };
+        let tensor = tensor.f_detach()?.f_to(tch::Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
         let shape = tensor.size().iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
         Ok(Self { shape, tensor })
     }
@@ -49,7 +50,7 @@ impl Stored {
 
 impl View for &Stored {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        if self.tensor.is_floating_point() { Dtype::F32 } else { Dtype::I32 }
     }
 
     fn shape(&self) -> &[usize] {

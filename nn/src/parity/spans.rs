@@ -1,4 +1,4 @@
-//! BERT against the reference implementation.
+//! Models that point at answers against their reference implementations.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use crate::packed::Packed;
 use crate::parameters::Placement;
 use crate::weights::Weights;
 
-/// Compares a BERT reader: `ids`, `tt` (token types) and `am` (attention mask, padding at the end of a row) in; `start`, `end` and `loss`
+/// Compares a reader: `ids`, `tt` (token types) and `am` (attention mask, padding at the end of a row) in; `start`, `end` and `loss`
 /// out, the last for `start_positions` and `end_positions`.
 ///
 /// Padding does not exist here, so logits are compared where the mask is one. The reference's loss, though, is a cross-entropy over
 /// padded rows, logits of the padding included; it is compared by putting our logits into the golden rows.
-pub(crate) fn bert(folder: &Path) -> Result<Vec<Check>> {
+pub(crate) fn spans(folder: &Path) -> Result<Vec<Check>> {
     let golden = Weights::open(&folder.join("golden.safetensors"))?;
     let (model, _) = load(folder, &Placement::inference(Device::Cpu).with_kind(Kind::Float), 0)?;
     let reader = model.into_reader()?;

@@ -1,0 +1,174 @@
+//! LSTMs that point at answers: the study's four, and one of the BiDAF class (Seo et al. 2017, Clark and Gardner 2018).
+//!
+//! All read a question and a paragraph by the same bidirectional LSTM, let the paragraph look at the question, read it once more, and
+//! give each of its tokens a score. What follows the paragraph, `[SEP]`, has read all of it in the one direction and begins the other: its
+//! score is that of no answer, and stands at the window's first token, where post-processing looks for it.
+
+mod flow;
+mod fusion;
+mod head;
+mod words;
+
+use std::path::Path;
+
+use tch::Tensor;
+
+use super::{AnyModel, LstmConfig, Model, Network, Reader, SpanLogits, read_config, save};
+use crate::builder::{Builder, Init, LoadReport};
+use crate::error::{NnError, Result};
+use crate::forward::Forward;
+use crate::layers::{BiLstm, Linear};
+use crate::packed::Packed;
+use crate::parameters::{Parameters, Placement};
+use crate::parity;
+use crate::weights::Weights;
+use fusion::Fusion;
+use head::Head;
+use words::Words;
+
+/// The family's line in [`super::MODELS`].
+pub(super) const MODEL: Model = Model {
+    family: "lstm",
+    check: |config| LstmConfig::parse(config).map(|_| ()),
+    load: |folder, placement, seed| {
+        let config = LstmConfig::parse(&read_config(folder)?)?;
+        let (model, report) = LstmForQuestionAnswering::load(&Weights::open_folder(folder)?, &config, placement, seed)?;
+        Ok((AnyModel::Reader(Box::new(model)), report))
+    },
+    init: |config, placement, seed| {
+        let model = LstmForQuestionAnswering::init(&LstmConfig::parse(config)?, placement, seed)?;
+        Ok(AnyModel::Reader(Box::new(model)))
+    },
+    parity: parity::spans,
+};
+
+/// An LSTM that points at answers.
+#[derive(Debug)]
+pub struct LstmForQuestionAnswering {
+    config: LstmConfig,
+    words: Words,
+    encoder: BiLstm,
+    fusion: Fusion,
+    layers: Vec<BiLstm>,
+    head: Head,
+    parameters: Parameters,
+}
+
+impl LstmForQuestionAnswering {
+    /// Name of the words' vectors, f32 `[vocab_size, word_size]`, whether they train or not.
+    pub const WORDS: &'static str = words::WORDS;
+    /// Name of the table of each word's characters, i32 `[vocab_size, word_length]`, padded with 0.
+    pub const CHARACTERS: &'static str = words::CHARACTERS;
+
+    /// Puts weights into a model.
+    ///
+    /// # Errors
+    /// Where the configuration is wrong, or tensors are missing or of another shape; they are named.
+    pub fn load(weights: &Weights, config: &LstmConfig, placement: &Placement, seed: u64) -> Result<(Self, LoadReport)> {
+        Self::build(Builder::from_weights(weights, "", &[], seed), config, placement)
+    }
+
+    /// A model at random: maps as Glorot and Bengio 2010 draw them, LSTMs as torch does with the forget gate open.
+    ///
+    /// # Errors
+    /// Where the configuration is wrong.
+    pub fn init(config: &LstmConfig, placement: &Placement, seed: u64) -> Result<Self> {
+        Ok(Self::build(Builder::random(seed), config, placement)?.0)
+    }
+
+    fn build(mut builder: Builder<'_>, config: &LstmConfig, placement: &Placement) -> Result<(Self, LoadReport)> {
+        config.check()?;
+        let words = Words::new(&mut builder, config)?;
+        let encoder = BiLstm::new(&mut builder, "encoder", config.input(), config.hidden_size)?;
+        let fusion = Fusion::new(&mut builder, config)?;
+        let width = |number| if number == 0 { fusion.width() } else { config.states() };
+        let layers = (0..config.num_hidden_layers)
+            .map(|number| BiLstm::new(&mut builder, &format!("layers.{number}"), width(number), config.hidden_size))
+            .collect::<Result<_>>()?;
+        let head = Head::new(&mut builder, config)?;
+        let (parameters, report) = builder.finish(placement, &[])?;
+        Ok((Self { config: config.clone(), words, encoder, fusion, layers, head, parameters }, report))
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &LstmConfig {
+        &self.config
+    }
+
+    /// Reads a part of the windows, `[tokens of the part, states]`. `found`: which of its words stand in the other part.
+    fn encode(&self, part: &Packed, found: Option<&Tensor>, forward: &Forward) -> Result<Tensor> {
+        let words = self.words.forward(&part.ids()?, found, self.parameters.kind())?;
+        self.encoder.forward(&forward.dropout_alike(&words, part, self.config.dropout_rate)?, part)
+    }
+
+    /// The paragraph's states in the last layer, `[tokens of the paragraph, states]`.
+    fn states(&self, question: &Packed, context: &Packed, forward: &Forward) -> Result<Tensor> {
+        let (asked, stands) = if self.config.exact_match { words::exact_matches(question, context)? } else { (None, None) };
+        let asked = self.encode(question, asked.as_ref(), forward)?;
+        let read = self.encode(context, stands.as_ref(), forward)?;
+        let mut states = self.fusion.forward((&asked, question), (&read, context), forward)?;
+        for layer in &self.layers {
+            let next = layer.forward(&forward.dropout_alike(&states, context, self.config.dropout_rate)?, context)?;
+            let fits = self.config.residual && next.size() == states.size();
+            states = if fits { next.f_add(&states)? } else { next };
+        }
+        Ok(states)
+    }
+
+    /// Refuses words that it does not know: on CUDA, an index out of range would take the device down.
+    fn check(&self, packed: &Packed) -> Result<()> {
+        if packed.max_id() < self.config.vocab_size {
+            return Ok(());
+        }
+        let (id, size) = (packed.max_id(), self.config.vocab_size);
+        Err(NnError::Input(format!("token id {id} is not below vocab_size {size}: the tokenizer is another model's")))
+    }
+}
+
+impl Network for LstmForQuestionAnswering {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    fn max_tokens(&self) -> Option<i64> {
+        None
+    }
+
+    fn vocabulary(&self) -> i64 {
+        self.config.vocab_size
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        save(folder, &self.config, &self.parameters)
+    }
+}
+
+impl Reader for LstmForQuestionAnswering {
+    fn forward(&self, packed: &Packed, forward: &mut Forward) -> Result<SpanLogits> {
+        self.check(packed)?;
+        let _guard = forward.guard();
+        forward.begin(self.parameters.device())?;
+        let [question, context] = packed.apart()?;
+        let states = self.states(&question.packed, &context.packed, forward)?;
+        self.head.forward(&states, packed, &context, forward)
+    }
+
+    fn flops(&self, lengths: &[i64]) -> f64 {
+        self.config.flops(lengths)
+    }
+}
+
+/// A map that begins as Glorot and Bengio 2010 draw it, with a bias.
+fn dense(builder: &mut Builder<'_>, prefix: &str, inputs: i64, outputs: i64) -> Result<Linear> {
+    Linear::drawn(builder, prefix, (inputs, outputs), glorot(inputs, outputs), true)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn glorot(inputs: i64, outputs: i64) -> Init {
+    Init::Uniform((6.0 / (inputs + outputs) as f64).sqrt())
+}
