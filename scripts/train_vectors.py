@@ -12,7 +12,7 @@ One thread by default: the same file and settings then give the same vectors.
 
 --cover OTHER adds the words of another file to OUT.vec, behind those that were trained. Their vectors come from their character n-grams in
 the trained model alone. OTHER's words are looked up and nothing is learnt from it: neither how often they occur there nor what stands
-beside them counts, and its answers are not read.
+beside them counts, and its answers are not read. A word without an n-gram that was trained is left out.
 """
 
 import argparse
