@@ -1,9 +1,11 @@
-//! Tokenizers: `tokenizer.json`, or `vocab.txt` of a BERT, or a WordPiece vocabulary learnt from a data set.
+//! Tokenizers: `tokenizer.json`, or `vocab.txt` of a BERT, or a vocabulary learnt from a data set: WordPiece, or whole
+//! words.
 
 mod learn;
 mod reader;
 mod sentencepiece;
 mod text;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -22,6 +24,7 @@ use crate::error::Error;
 pub use learn::{learn, learn_bytes};
 pub use reader::{Layout, Reader, Tokens};
 pub use text::TextTokenizer;
+pub use words::{SPECIAL_WORDS, count_words_of, learn_words, of_words, whole_words};
 
 /// The tokenizer, whole.
 pub const TOKENIZER: &str = "tokenizer.json";

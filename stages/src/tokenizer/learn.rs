@@ -93,7 +93,7 @@ fn room(size: usize, special: usize, alphabet: usize) -> Result<usize, Error> {
 }
 
 /// Counts the words of a part's questions and paragraphs, as `split` divides a text.
-fn count_words(
+pub(super) fn count_words(
     examples: &Examples,
     split: impl Fn(&mut PreTokenizedString) -> tokenizers::Result<()>,
 ) -> Result<BTreeMap<String, u64>, Error> {
