@@ -20,11 +20,13 @@ pub struct AdamWConfig {
     pub epsilon: f64,
     /// Decoupled weight decay, on all parameters but biases and norms.
     pub weight_decay: f64,
+    /// A share of the sum of squares of the same parameters that belongs to the loss.
+    pub l2: f64,
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 }
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, l2: 0.0 }
     }
 }
 
@@ -56,6 +58,19 @@ impl AdamW {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Adds the gradient of the sum of squares to the gathered one, once a step; nothing where `l2` is zero.
+    ///
+    /// # Errors
+    /// Where there is no gradient.
+    pub fn regularise(&self, parameters: &mut Parameters) -> Result<()> {
+        let (_guard, split) = (tch::no_grad_guard(), parameters.decaying());
+        if self.config.l2 > 0.0 && split > 0 {
+            let (master, gradient) = parameters.flat()?;
+            let _same = gradient.f_narrow(0, 0, split)?.f_add_(&master.f_narrow(0, 0, split)?.f_mul_scalar(2.0 * self.config.l2)?)?;
+        }
+        Ok(())
     }
 
     /// Sees to it that the next step takes the gradient at a norm of at most `most` (none where that is not positive; Pascanu et al.

@@ -37,3 +37,28 @@ fn t5_base() {
 fn mamba_nshot() {
     runs("mamba_nshot");
 }
+
+#[test]
+fn lstm_bidaf() {
+    runs("lstm_bidaf");
+}
+
+#[test]
+fn lstm_fasttext() {
+    runs("lstm_fasttext");
+}
+
+#[test]
+fn lstm_glove() {
+    runs("lstm_glove");
+}
+
+#[test]
+fn lstm_random() {
+    runs("lstm_random");
+}
+
+#[test]
+fn lstm_self_attention() {
+    runs("lstm_self_attention");
+}

@@ -102,6 +102,14 @@ impl AnyModel {
         }
     }
 
+    /// The same, to change it.
+    pub fn network_mut(&mut self) -> &mut dyn Network {
+        match self {
+            Self::Reader(model) => &mut **model,
+            Self::Writer(model) => &mut **model,
+        }
+    }
+
     /// The model as one that points at answers.
     ///
     /// # Errors

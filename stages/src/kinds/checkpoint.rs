@@ -22,7 +22,7 @@ const PARAMS: &[Param] = &[
     Param::optional(
         "vocabulary",
         Ty::Ref(Accepts { types: &[ArtifactType::EXAMPLES], part: &["train.arrow"] }),
-        "With `config`: examples whose train part a vocabulary is learnt from: WordPiece for bert, byte-level BPE for t5 and mamba.",
+        "With `config`: examples whose train part a vocabulary is learnt from: WordPiece for bert, whole words for lstm, byte-level BPE for t5 and mamba.",
     ),
     Param::with(
         "vocab_size",
@@ -35,7 +35,32 @@ const PARAMS: &[Param] = &[
         Ty::Path { hub: false },
         "With `config`: tokenizer.json, vocab.txt, or a folder with a tokenizer, instead of `vocabulary`.",
     ),
+    Param::optional(
+        "vectors",
+        Ty::OneOf(&[Ty::Choice(&["sample"]), Ty::Path { hub: false }]),
+        "For a new lstm: word vectors, GloVe text or fastText .vec, plain or gzipped, or fastText .bin; words that have none begin at random. \
+         sample: vectors without a meaning, to try a pipeline out.",
+    ),
+    Param::optional(
+        "cover",
+        Ty::Ref(Accepts { types: &[ArtifactType::EXAMPLES], part: &["dev.arrow"] }),
+        "With `vectors`: examples of whose dev part the words join the vocabulary where they have vectors, as if all of the file were kept.",
+    ),
+    Param::optional("lower_case", Ty::Bool, "For the vocabulary of a new lstm: whether words become lower case; true."),
 ];
+
+/// What only a vocabulary of whole words has.
+fn whole_words(values: &Values) -> Result<(), Invalid> {
+    let lstm = values.text("config.model_type") == Some("lstm");
+    if let Some(param) = ["vectors", "cover", "lower_case"].into_iter().find(|param| values.has(param) && !lstm) {
+        return Err(Invalid::new(param, format!("`{param}` is for a new lstm alone")).help("write `config = { model_type = \"lstm\" }`"));
+    }
+    let lacking = [("cover", "vectors"), ("cover", "vocabulary"), ("lower_case", "vocabulary")];
+    match lacking.into_iter().find(|(param, needed)| values.has(param) && !values.has(needed)) {
+        Some((param, needed)) => Err(Invalid::new(param, format!("`{param}` goes with `{needed}`"))),
+        None => Ok(()),
+    }
+}
 
 impl StageKind for Checkpoint {
     fn name(&self) -> &'static str {
@@ -86,6 +111,7 @@ impl StageKind for Checkpoint {
                 if words.0 { "`vocabulary` and `tokenizer` exclude each other" } else { "a new model needs `vocabulary` or `tokenizer`" };
             return Err(Invalid::new("config", message).help("write `vocabulary = \"@dataset\"` to learn one from a data set"));
         }
+        whole_words(values)?;
         config::check(values)
     }
 

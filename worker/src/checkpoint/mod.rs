@@ -2,6 +2,7 @@
 
 mod listing;
 mod trained;
+pub mod words;
 
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::{Placement, device, models};
+use qapipe_nn::{LstmConfig, Placement, device, models};
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::hub::{Hub, Sort};
 use qapipe_stages::tokenizer::{self, Casing, PIECES, SETTINGS, TOKENIZER, VOCABULARY};
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tch::Device;
 use tokenizers::Tokenizer;
 
+use crate::checkpoint::words::{self, Source, Words};
 use crate::checkpoint::{self, CONFIG, WEIGHTS, copy};
 use crate::error::Error;
 
@@ -21,6 +22,13 @@ struct Wanted {
     source: Option<String>,
     config: Option<Map<String, Value>>,
     vocab_size: usize,
+    #[serde(default = "yes")]
+    lower_case: bool,
+    vectors: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Runs the stage.
@@ -29,9 +37,9 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     device::set_threads(cx.request.threads);
     let output = cx.output("model")?;
     std::fs::create_dir(output).map_err(Error::io(output))?;
-    match (&wanted.source, wanted.config) {
+    match (&wanted.source, &wanted.config) {
         (Some(source), _) => bring(cx, source, output)?,
-        (None, Some(config)) => make(cx, config, wanted.vocab_size, output)?,
+        (None, Some(config)) => make(cx, config.clone(), &wanted, output)?,
         (None, None) => return Err(StageError::bug("neither source nor config is given")),
     }
     Ok(())
@@ -79,16 +87,13 @@ fn take(
 }
 
 /// Makes a new model with random weights.
-fn make(cx: &StageCx<'_>, mut config: Map<String, Value>, vocab_size: usize, output: &Path) -> Result<(), Error> {
-    let tokenizer = match cx.maybe_input("tokenizer") {
-        Some(given) if given.is_dir() => tokenizer::load(given)?,
-        Some(given) => tokenizer::load_file(given, Casing::default())?,
-        None => {
-            let none = || Error::failed("vocabulary: the data set has no train part to learn from");
-            let examples = Examples::open_part(cx.input("vocabulary")?, Part::Train)?.ok_or_else(none)?;
-            learnt(&examples, config.get("model_type").and_then(Value::as_str).unwrap_or_default(), vocab_size)?
-        }
+fn make(cx: &StageCx<'_>, mut config: Map<String, Value>, wanted: &Wanted, output: &Path) -> Result<(), Error> {
+    let train = match cx.maybe_input("vocabulary") {
+        Some(folder) => Examples::open_part(folder, Part::Train)?,
+        None => None,
     };
+    let vectors = vectors_of(cx, &config, wanted);
+    let tokenizer = tokenizer_of(cx, &config, train.as_ref(), vectors, wanted)?;
     save(&tokenizer, output)?;
     config.insert("vocab_size".into(), size(&tokenizer).into());
     for (key, names) in [("pad_token_id", PADS), ("eos_token_id", ENDS)] {
@@ -96,10 +101,60 @@ fn make(cx: &StageCx<'_>, mut config: Map<String, Value>, vocab_size: usize, out
             config.insert(key.into(), id.into());
         }
     }
-    let model = models::init(&Value::Object(config).to_string(), &Placement::inference(Device::Cpu), cx.request.seed)?;
+    let is_lstm = family(&config) == LSTM;
+    let config = Value::Object(config).to_string();
+    let mut model = models::init(&config, &Placement::inference(Device::Cpu), cx.request.seed)?;
+    if is_lstm {
+        let counted = train.as_ref().map(|examples| (examples, wanted.lower_case));
+        let config = LstmConfig::parse(&config)?;
+        words::furnish(model.network_mut().parameters_mut(), &config, &tokenizer, vectors, counted, cx)?;
+    }
     cx.reporter.log(&format!("new model: {} parameters, vocabulary of {}", model.network().parameters().count(), size(&tokenizer)));
     Ok(model.network().save(output)?)
 }
+
+/// The tokenizer of a new model: the one that is given, or one that is learnt.
+fn tokenizer_of(
+    cx: &StageCx<'_>,
+    config: &Map<String, Value>,
+    train: Option<&Examples>,
+    vectors: Option<Source<'_>>,
+    wanted: &Wanted,
+) -> Result<Tokenizer, Error> {
+    match cx.maybe_input("tokenizer") {
+        Some(given) if given.is_dir() => return Ok(tokenizer::load(given)?),
+        Some(given) => return Ok(tokenizer::load_file(given, Casing::default())?),
+        None => {}
+    }
+    let train = train.ok_or_else(|| Error::failed("vocabulary: the data set has no train part to learn from"))?;
+    if family(config) != LSTM {
+        return learnt(train, family(config), wanted.vocab_size);
+    }
+    let cover = match cx.maybe_input("cover") {
+        Some(folder) => Examples::open_part(folder, Part::Dev)?,
+        None => None,
+    };
+    let Wanted { vocab_size: size, lower_case, .. } = *wanted;
+    Words { train, cover: cover.as_ref(), size, lower_case, vectors }.tokenizer(cx)
+}
+
+/// Where a new LSTM's vectors come from, where it has any.
+fn vectors_of<'a>(cx: &'a StageCx<'_>, config: &Map<String, Value>, wanted: &Wanted) -> Option<Source<'a>> {
+    let width = config.get("word_size").and_then(Value::as_u64).and_then(|width| usize::try_from(width).ok());
+    let sample = || wanted.vectors.as_ref().map(|_| Source::Sample(width.unwrap_or(WORD_SIZE)));
+    cx.maybe_input("vectors").map(Source::File).or_else(sample)
+}
+
+/// Width of a word's vector where the configuration does not say it.
+const WORD_SIZE: usize = 100;
+
+/// The family that a configuration names.
+fn family(config: &Map<String, Value>) -> &str {
+    config.get("model_type").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The family whose vocabulary is of whole words.
+const LSTM: &str = "lstm";
 
 /// Names of the piece that pads, and of the one that ends a text.
 const PADS: &[&str] = &["[PAD]", "<pad>", "<|padding|>"];

@@ -49,6 +49,7 @@ pub struct TrainValues {
     warmup: f64,
     schedule: Decay,
     weight_decay: f64,
+    l2: f64,
     clip: f64,
     beta1: f64,
     beta2: f64,
@@ -88,6 +89,6 @@ impl TrainValues {
 
     /// What the optimiser is set to.
     pub fn optimiser(&self) -> AdamWConfig {
-        AdamWConfig { beta1: self.beta1, beta2: self.beta2, epsilon: self.eps, weight_decay: self.weight_decay }
+        AdamWConfig { beta1: self.beta1, beta2: self.beta2, epsilon: self.eps, weight_decay: self.weight_decay, l2: self.l2 }
     }
 }

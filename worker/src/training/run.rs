@@ -129,6 +129,7 @@ impl<'a, T: Trainee> Run<'a, T> {
     /// Clips, steps, and looks at the losses when it is time.
     fn advance(&mut self) -> Result<(), Error> {
         let rate = self.schedule.rate(self.step as u64);
+        self.optimiser.regularise(self.trainee.parameters())?;
         let norm = self.optimiser.clip_grad_norm(self.trainee.parameters(), self.recipe.clip)?;
         self.optimiser.step(self.trainee.parameters(), rate)?;
         if let Some(loss) = self.loss.take() {
