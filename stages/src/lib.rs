@@ -1,9 +1,9 @@
 //! The stage kinds of qapipe: what each declares, and all of their work that needs no tensors.
 //!
 //! [`KINDS`] is the one list of kinds. The rest is what stages are made of: reading data sets ([`squad_json`], [`squad_parquet`],
-//! [`sample`], [`hub`]), the tables that stages hand to one another ([`examples`], [`features`]), tokenizers, word vectors and
-//! windows ([`tokenizer`], [`vectors`], [`windows`]), the official metric and the way to an answer ([`metric`], [`postprocess`], [`bootstrap`]), and the
-//! result tables ([`tables`]).
+//! [`sample`], [`hub`]), the tables that stages hand to one another ([`examples`], [`features`]), tokenizers, word vectors and windows
+//! ([`tokenizer`], [`vectors`], [`windows`]), the official metric and the way to an answer ([`metric`], [`postprocess`], [`bootstrap`]),
+//! and the result tables ([`tables`]).
 
 mod arrow_file;
 pub mod bootstrap;

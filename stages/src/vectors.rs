@@ -82,8 +82,8 @@ pub fn words(file: &Path, most: usize) -> Result<Vec<String>, Error> {
         Model::open(&mut source)?.each_word(|_, word| found.take(word))?;
     } else {
         let mut rows = Rows::open(&mut source)?;
-        while let Some((word, _)) = rows.next()? {
-            if !found.take(&word) {
+        while let Some(row) = rows.next()? {
+            if !found.take(&row.word) {
                 break;
             }
         }

@@ -5,7 +5,10 @@ mod common;
 
 use common::{examples, question, shared};
 use qapipe_stages::examples::{Examples, Part, write};
-use qapipe_stages::tokenizer::{Casing, Reader, SPECIAL, check_size, learn, load, load_file, of_vocabulary};
+use qapipe_stages::tokenizer::{
+    Casing, Reader, SPECIAL, SPECIAL_WORDS, check_size, count_words_of, digest, learn, learn_words, load, load_file, of_vocabulary,
+    of_words, whole_words,
+};
 
 #[test]
 fn a_vocabulary_makes_the_same_tokenizer_as_the_whole_file() {
@@ -103,4 +106,80 @@ fn a_damaged_sentencepiece_model_is_one_clear_error() {
         // Whatever is left of it: an error or a smaller vocabulary, and no panic.
         let _ = broken(&bytes[..cut]);
     }
+}
+
+fn listed(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+#[test]
+fn whole_words_are_learnt_by_their_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = [question("a", "The cat saw the Cat.", "Who saw?", &[]), question("b", "The cat saw the Cat.", "a b", &[])];
+    let part = examples(folder.path(), &rows);
+    let counts =
+        |lower| count_words_of(&part, lower).unwrap().into_iter().map(|(word, count)| format!("{word} {count}")).collect::<Vec<_>>();
+    assert_eq!(counts(true), ["cat 2", "saw 2", "the 2", ". 1", "? 1", "a 1", "b 1", "who 1"]);
+    assert_eq!(counts(false), ["saw 2", ". 1", "? 1", "Cat 1", "The 1", "Who 1", "a 1", "b 1", "cat 1", "the 1"]);
+    let learnt = learn_words(&part, 7, true).unwrap();
+    assert_eq!(learnt.get_vocab_size(true), 7);
+    for (id, piece) in (0..).zip(SPECIAL_WORDS.into_iter().chain(["cat", "saw", "the"])) {
+        assert_eq!(learnt.token_to_id(piece), Some(id));
+    }
+    assert_eq!(learnt.encode("THE dog saw", false).unwrap().get_ids(), [6, 1, 5]);
+    assert_eq!(learn_words(&part, 1000, true).unwrap().get_vocab_size(true), 12);
+    let error = learn_words(&part, 4, true).unwrap_err().to_string();
+    assert_eq!(error, "a vocabulary of 4 has no room for words beside the 4 special pieces");
+    let empty = examples(&folder.path().join("none"), &[]);
+    assert_eq!(learn_words(&empty, 9, true).unwrap_err().to_string(), "there is no text to learn a vocabulary from");
+}
+
+#[test]
+fn a_tokenizer_of_words_survives_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for lower in [true, false] {
+        let made = of_words(&listed(&["Éclair", "éclair", "3", "5", ".", "-", "東京"]), lower).unwrap();
+        made.save(folder.path().join("tokenizer.json"), false).unwrap();
+        let loaded = load(folder.path()).unwrap();
+        assert_eq!(digest(&made).unwrap(), digest(&loaded).unwrap());
+        let text = ("Éclair?", "3.5-東京");
+        let (one, two) = (made.encode_char_offsets(text, true).unwrap(), loaded.encode_char_offsets(text, true).unwrap());
+        assert_eq!((one.get_ids(), one.get_offsets()), (two.get_ids(), two.get_offsets()));
+        assert_eq!(two.get_ids(), [2, if lower { 5 } else { 4 }, 1, 3, 6, 8, 7, 9, 10, 3]);
+        assert_eq!(two.get_type_ids(), [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+        let reader = Reader::new(loaded).unwrap();
+        assert_eq!((&reader.layout().before[..], &reader.layout().between[..], &reader.layout().after[..]), (&[2][..], &[3][..], &[3][..]));
+        assert!(reader.layout().segments);
+    }
+    let digests = [true, false].map(|lower| digest(&of_words(&listed(&["a"]), lower).unwrap()).unwrap());
+    assert_ne!(digests[0], digests[1]);
+}
+
+#[test]
+fn words_know_where_they_stand_in_code_points() {
+    let reader = Reader::new(of_words(&listed(&["naïve"]), true).unwrap()).unwrap();
+    let text = "Naïve—İx  costs $1,000.5\u{0}; well-known 中文 (e\u{301}t)";
+    let tokens = reader.tokens(text).unwrap();
+    let characters: Vec<char> = text.chars().collect();
+    let spans =
+        tokens.starts.iter().zip(&tokens.ends).map(|(&start, &end)| characters[start as usize..end as usize].iter().collect::<String>());
+    let spans: Vec<String> = spans.collect();
+    assert_eq!(
+        spans,
+        ["Naïve", "—", "İx", "costs", "$", "1", ",", "000", ".", "5", ";", "well", "-", "known", "中文", "(", "e\u{301}t", ")"]
+    );
+    assert_eq!(tokens.ids[..2], [4, 1]);
+    assert_eq!(reader.tokens(" \u{7}").unwrap().ids, [0_u32; 0]);
+}
+
+#[test]
+fn lists_of_words_are_checked_and_can_be_cleaned() {
+    let error = |words: &[&str]| of_words(&listed(words), true).unwrap_err().to_string();
+    assert_eq!(error(&["a", "b", "a"]), "the vocabulary of words: \"a\" stands there twice, or is a special piece");
+    assert_eq!(error(&["[SEP]"]), "the vocabulary of words: \"[SEP]\" stands there twice, or is a special piece");
+    assert_eq!(error(&["a", ""]), "the vocabulary of words: word 2 is empty");
+    let words = || listed(&["The", "the", "U.S.", "", "[PAD]", "</s>", "naïve", ".", "THE"]);
+    assert_eq!(whole_words(words(), true).unwrap(), ["the", "naïve", "."]);
+    assert_eq!(whole_words(words(), false).unwrap(), ["The", "the", "naïve", ".", "THE"]);
+    assert!(of_words(&whole_words(words(), true).unwrap(), true).is_ok());
 }

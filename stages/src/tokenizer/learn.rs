@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -16,6 +17,8 @@ use crate::examples::Examples;
 
 /// Most characters that get a piece of their own.
 const ALPHABET: usize = 1000;
+/// Texts whose words are counted together.
+const CHUNK: usize = 1024;
 /// A merge that occurs less often is not worth a piece.
 const LEAST: u64 = 2;
 /// What stands before a piece that does not begin a word, in WordPiece.
@@ -95,18 +98,36 @@ fn room(size: usize, special: usize, alphabet: usize) -> Result<usize, Error> {
 /// Counts the words of a part's questions and paragraphs, as `split` divides a text.
 pub(super) fn count_words(
     examples: &Examples,
-    split: impl Fn(&mut PreTokenizedString) -> tokenizers::Result<()>,
+    split: impl Fn(&mut PreTokenizedString) -> tokenizers::Result<()> + Sync,
 ) -> Result<BTreeMap<String, u64>, Error> {
-    let texts = (0..examples.contexts()).map(|at| examples.context_text(at)).chain((0..examples.len()).map(|row| examples.question(row)));
+    let contexts = (0..examples.contexts()).map(|at| examples.context_text(at));
+    let texts: Vec<&str> = contexts.chain((0..examples.len()).map(|row| examples.question(row))).collect();
+    let counts = texts.par_chunks(CHUNK).map(|some| count_some(some, &split)).collect::<tokenizers::Result<Vec<_>>>();
     let mut words = BTreeMap::new();
-    for text in texts {
-        let mut splits = PreTokenizedString::from(text);
-        split(&mut splits).map_err(|e| Error::data(format!("the tokenizer failed: {e}")))?;
-        for (word, _, _) in splits.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-            *words.entry(word.to_owned()).or_default() += 1;
-        }
+    for (word, count) in counts.map_err(|e| Error::data(format!("the tokenizer failed: {e}")))?.into_iter().flatten() {
+        *words.entry(word).or_default() += count;
     }
     if words.is_empty() { Err(Error::data("there is no text to learn a vocabulary from")) } else { Ok(words) }
+}
+
+/// Counts the words of some texts.
+fn count_some(
+    texts: &[&str],
+    split: impl Fn(&mut PreTokenizedString) -> tokenizers::Result<()>,
+) -> tokenizers::Result<HashMap<String, u64>> {
+    let mut words: HashMap<String, u64> = HashMap::new();
+    for &text in texts {
+        let mut splits = PreTokenizedString::from(text);
+        split(&mut splits)?;
+        for (word, _, _) in splits.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+            if let Some(count) = words.get_mut(word) {
+                *count += 1;
+            } else {
+                words.insert(word.to_owned(), 1);
+            }
+        }
+    }
+    Ok(words)
 }
 
 /// The pieces of one character: `x` at the front of a word, `##x` within; of the most frequent characters, in order.

@@ -73,7 +73,7 @@ pub fn whole_words(words: impl IntoIterator<Item = String>, lower_case: bool) ->
 pub fn of_words(words: &[String], lower_case: bool) -> Result<Tokenizer, Error> {
     let wrong = |e: String| Error::data(format!("the vocabulary of words: {e}"));
     let model = json!({"type": "WordLevel", "unk_token": "[UNK]", "vocab": vocabulary(words)?});
-    let model: WordLevel = serde_json::from_value(model).map_err(|e| wrong(e.to_string()))?;
+    let model: WordLevel = serde_json::from_str(&model.to_string()).map_err(|e| wrong(e.to_string()))?;
     let wrong = |e: tokenizers::Error| wrong(e.to_string());
     let mut tokenizer = Tokenizer::new(model);
     tokenizer

@@ -1,5 +1,5 @@
-//! Vectors as text: a word and its numbers a line, with single spaces between. fastText's `.vec` begins with a line `count dimension`, GloVe's
-//! files do not. A word may hold spaces itself, as `. . .` in GloVe's 840B: the last numbers of a line are the vector.
+//! Vectors as text: a word and its numbers a line, with single spaces between. fastText's `.vec` begins with a line `count dimension`,
+//! GloVe's files do not. A word may hold spaces itself, as `. . .` in GloVe's 840B: the last numbers of a line are the vector.
 
 use std::borrow::Cow;
 
@@ -11,6 +11,13 @@ use crate::error::Error;
 /// What numbers consist of.
 fn is_numeric(byte: u8) -> bool {
     byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+' | b'e' | b'E')
+}
+
+/// A word and its vector.
+pub(super) struct Row<'r> {
+    pub(super) word: Cow<'r, str>,
+    /// Numbers with spaces between, still as text.
+    pub(super) numbers: &'r [u8],
 }
 
 /// The rows of a file.
@@ -60,8 +67,8 @@ impl<'s, 'a> Rows<'s, 'a> {
         self.source.wrong_at(self.number, what)
     }
 
-    /// The next word and its numbers, still as text; nothing at the end of the file. Empty lines are passed over.
-    pub(super) fn next(&mut self) -> Result<Option<(Cow<'_, str>, &[u8])>, Error> {
+    /// The next row; nothing at the end of the file. Empty lines are passed over.
+    pub(super) fn next(&mut self) -> Result<Option<Row<'_>>, Error> {
         while !std::mem::take(&mut self.held) || self.line.is_empty() {
             if !self.read_line()? {
                 self.check_count()?;
@@ -76,7 +83,7 @@ impl<'s, 'a> Rows<'s, 'a> {
         if word.contains(&b' ') && word.rsplit(|&b| b == b' ').next().is_some_and(|field| number(field).is_some()) {
             return Err(self.ragged());
         }
-        Ok(Some((String::from_utf8_lossy(word), numbers)))
+        Ok(Some(Row { word: String::from_utf8_lossy(word), numbers }))
     }
 
     /// Fewer rows than the header promises are half a download.
@@ -104,7 +111,7 @@ impl<'s, 'a> Rows<'s, 'a> {
     pub(super) fn find(mut self, words: usize, mut wanted: Wanted) -> Result<Found, Error> {
         let mut found = Found::none(words, self.dimension);
         let mut row = vec![0.0; self.dimension];
-        while let Some((word, numbers)) = self.next()? {
+        while let Some(Row { word, numbers }) = self.next()? {
             let places = wanted.meet(&word);
             if places.is_empty() {
                 continue;
