@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 13] = [
     "src/cpp/attention.cpp",
     "src/cpp/conv.cpp",
     "src/cpp/conv_cpu.cpp",
     "src/cpp/kernels.cpp",
     "src/cpp/lstm.cpp",
+    "src/cpp/lstm_cpu.cpp",
+    "src/cpp/lstm_cuda.cpp",
     "src/cpp/optimiser.cpp",
     "src/cpp/runtime.cpp",
     "src/cpp/scan.cpp",

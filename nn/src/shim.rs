@@ -117,7 +117,7 @@ pub(crate) fn selective_scan(tensors: [&Tensor; 9], state: Option<&Tensor>, way:
     }
 }
 
-/// Whether [`lstm`] takes an inflow like this for states of a width.
+/// Whether [`lstm`] takes an inflow of this kind and on this device for states of a width.
 pub(crate) fn lstm_takes(inflow: &Tensor, hidden: i64) -> Result<bool> {
     let mut takes = false;
     // SAFETY: the pointers are of a live tensor and of a live truth value.
@@ -125,7 +125,7 @@ pub(crate) fn lstm_takes(inflow: &Tensor, hidden: i64) -> Result<bool> {
     Ok(takes)
 }
 
-/// The recurrence of a bidirectional LSTM over packed sequences, on CUDA in bf16: `inflow` `[tokens, 8 * hidden]` is what the input gives
+/// The recurrence of a bidirectional LSTM over packed sequences, in f32 on the CPU or in bf16 on CUDA: `inflow` `[tokens, 8 * hidden]` is what the input gives
 /// to the gates i, f, g, o of the way forward, then of the way back; `weight` `[8 * hidden, hidden]`; `ends` i32 `[sequences + 1]`. Gives
 /// `[tokens, 2 * hidden]` with its gradient.
 pub(crate) fn lstm(inflow: &Tensor, weight: &Tensor, ends: &Tensor) -> Result<Tensor> {

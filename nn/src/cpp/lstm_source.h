@@ -1,4 +1,4 @@
-// The recurrence of an LSTM for CUDA, as source text; see lstm.cpp for what its parameters are.
+// The recurrence of an LSTM for CUDA, as source text; see lstm.h and lstm_cuda.cpp for what its parameters are.
 //
 // A block is one sequence in one direction; a thread is one row of the recurrent weights, which stay in its registers from the first token
 // to the last. So a token costs no launch and no reading of weights, and a sequence ends where it ends.
