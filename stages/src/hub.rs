@@ -96,7 +96,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { retries: 5, wait: Duration::from_secs(1), longest: Duration::from_secs(300) }
+        Self { retries: 5, wait: Duration::from_secs(1), longest: Duration::from_secs(60) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One file of the hub, brought into the cache: continued where it broke off, and put in place only when it is whole.
 //!
-//! The library `hf-hub` 0.5 was used for this before. It does not look whether the hub continues where it was asked to, appends from the
-//! start when a second process resumes, compares neither size nor digest, and does not retry the questions that come before.
+//! The library `hf-hub` 0.5 would not do: it does not look whether the hub continues where it was asked to, appends from the start when
+//! a second process resumes, compares neither size nor digest, and does not retry the questions that come before.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
