@@ -136,7 +136,7 @@ fn selection(values: &Values, part: &str) -> Result<(), Invalid> {
     let balances = values.text("balance").is_some_and(|said| said == part || said == "both");
     let limits = [format!("limit_{part}"), format!("limit_articles_{part}"), articles.clone()];
     let limits = limits.into_iter().find(|name| values.has(name)).map(|name| (name, "limit"));
-    let unanswerable = adds.then(|| (negatives, "add to")).or_else(|| balances.then(|| ("balance".to_owned(), "balance")));
+    let unanswerable = adds.then_some((negatives, "add to")).or_else(|| balances.then(|| ("balance".to_owned(), "balance")));
     if !values.has(part)
         && !values.has("source")
         && let Some((name, verb)) = limits.or_else(|| unanswerable.clone())

@@ -115,9 +115,16 @@ pub fn weight_bytes(folder: &Path) -> Result<u64, Error> {
         let path = folder.join(file);
         Ok(std::fs::metadata(&path).map_err(Error::io(&path))?.len())
     };
-    let index = folder.join(INDEX);
-    if folder.join(WEIGHTS).exists() || !index.exists() {
+    if folder.join(WEIGHTS).exists() || !folder.join(INDEX).exists() {
         return bytes(WEIGHTS);
     }
-    Index::open(&index).map_err(NnError::from)?.files().map(bytes).sum()
+    index(folder)?.files().map(bytes).sum()
+}
+
+/// The index of a folder whose weights are in several files.
+///
+/// # Errors
+/// Where it is missing or broken.
+pub fn index(folder: &Path) -> Result<Index, Error> {
+    Ok(Index::open(&folder.join(INDEX)).map_err(NnError::from)?)
 }

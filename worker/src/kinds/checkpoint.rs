@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::weights::Index;
-use qapipe_nn::{NnError, Placement, device, models};
+use qapipe_nn::{Placement, device, models};
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::hub::{Hub, Sort};
 use qapipe_stages::tokenizer::{self, Casing, PIECES, SETTINGS, TOKENIZER, VOCABULARY};
@@ -13,7 +12,7 @@ use serde_json::{Map, Value};
 use tch::Device;
 use tokenizers::Tokenizer;
 
-use crate::checkpoint::{self, CONFIG, INDEX, WEIGHTS, copy};
+use crate::checkpoint::{self, CONFIG, WEIGHTS, copy};
 use crate::error::Error;
 
 /// The parameters, as `qapipe_stages` declares them.
@@ -89,10 +88,10 @@ fn take(
     if has(WEIGHTS) {
         return bring(WEIGHTS);
     }
-    bring(INDEX)?;
-    let index = Index::open(&output.join(INDEX)).map_err(NnError::from)?;
+    bring(checkpoint::INDEX)?;
+    let index = checkpoint::index(output)?;
     if let Some(file) = index.files().find(|file| !has(file)) {
-        let message = format!("{source}: {INDEX} names {file}, which is not there");
+        let message = format!("{source}: {} names {file}, which is not there", checkpoint::INDEX);
         return Err(Error::Stage(StageError::failed(message).help("all files of the weights belong together: fetch this one as well")));
     }
     index.files().try_for_each(bring)
