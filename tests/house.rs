@@ -29,7 +29,7 @@ const ONLY_USERS: &[(&str, &[&str])] = &[
     ("toml", &["qapipe-engine"]),
     ("blake3", &["qapipe-cache"]),
     ("parquet", &["qapipe-stages"]),
-    ("hf-hub", &["qapipe-stages"]),
+    ("ureq", &["qapipe-stages"]),
     ("clap", &["qapipe"]),
     ("miette", &["qapipe"]),
     ("indicatif", &["qapipe"]),

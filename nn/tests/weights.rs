@@ -136,9 +136,87 @@ fn a_folder_without_safetensors_says_what_it_has() {
     assert!(matches!(told(folder.path()), Problem::Io(_)));
     std::fs::write(folder.path().join("pytorch_model.bin"), b"PK").unwrap();
     assert!(matches!(told(folder.path()), Problem::Pickle));
-    std::fs::write(folder.path().join("model.safetensors.index.json"), b"{}").unwrap();
-    assert!(matches!(told(folder.path()), Problem::Sharded));
     assert!(matches!(Weights::open(folder.path()).unwrap_err().problem, Problem::Io(_)));
+}
+
+/// A safetensors file of f32 tensors of one number each.
+fn shard(tensors: &[(&str, f32)]) -> Vec<u8> {
+    let entry = |(at, (name, _)): (usize, &(&str, f32))| {
+        format!(r#""{name}":{{"dtype":"F32","shape":[1],"data_offsets":[{},{}]}}"#, at * 4, at * 4 + 4)
+    };
+    let header = format!("{{{}}}", tensors.iter().enumerate().map(entry).collect::<Vec<_>>().join(","));
+    safetensors(&header, &tensors.iter().flat_map(|(_, number)| number.to_le_bytes()).collect::<Vec<_>>())
+}
+
+/// A folder with an index of these tensors and files, and the files `one` and `two`.
+fn sharded(index: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+    std::fs::write(folder.path().join("one.safetensors"), shard(&[("a", 1.0), ("x.LayerNorm.gamma", 2.0)])).unwrap();
+    std::fs::write(folder.path().join("two.safetensors"), shard(&[("b", 3.0), ("unnamed", 4.0)])).unwrap();
+    folder
+}
+
+const INDEX: &str = r#"{"metadata":{"total_size":16},
+    "weight_map":{"a":"one.safetensors","b":"two.safetensors","x.LayerNorm.gamma":"one.safetensors"}}"#;
+
+#[test]
+fn several_files_are_one_table() {
+    let folder = sharded(INDEX);
+    let weights = Weights::open_folder(folder.path()).unwrap();
+    assert_eq!(weights.names().collect::<Vec<_>>(), ["a", "b", "unnamed", "x.LayerNorm.weight"]);
+    let number = |name: &str| weights.floats(name).unwrap().double_value(&[0]);
+    assert_eq!(["a", "b", "unnamed", "x.LayerNorm.weight"].map(number), [1.0, 3.0, 4.0, 2.0]);
+    assert_eq!((weights.bytes(), weights.shape("b")), (16, Some([1].as_slice())));
+    assert!(weights.path().ends_with("model.safetensors.index.json"));
+    // One file beside the index is the whole model.
+    std::fs::write(folder.path().join("model.safetensors"), shard(&[("whole", 5.0)])).unwrap();
+    assert_eq!(Weights::open_folder(folder.path()).unwrap().names().collect::<Vec<_>>(), ["whole"]);
+}
+
+#[test]
+fn an_index_that_is_none_is_refused() {
+    let told = |index: &str| Weights::open_folder(sharded(index).path()).unwrap_err().to_string();
+    for (index, problem) in [
+        ("{\"weight_map\":", "not an index of weights: EOF while parsing"),
+        ("{}", "not an index of weights: missing field `weight_map`"),
+        ("[]", "not an index of weights: "),
+        (r#"{"weight_map":{}}"#, "not an index of weights: it names no tensor"),
+        (r#"{"weight_map":{"a":7}}"#, "not an index of weights: invalid type"),
+    ] {
+        let error = told(index);
+        assert!(error.contains("model.safetensors.index.json: ") && error.contains(problem), "{index}: {error}");
+    }
+}
+
+#[test]
+fn an_index_names_nothing_outside_of_its_folder_and_no_other_kind_of_file() {
+    let strange =
+        ["../one.safetensors", "/etc/one.safetensors", "sub/one.safetensors", "./one.safetensors", "..", "", "one.bin", "config.json"];
+    for file in strange {
+        let index = format!(r#"{{"weight_map":{{"a":{file:?}}}}}"#);
+        let error = Weights::open_folder(sharded(&index).path()).unwrap_err();
+        assert!(matches!(&error.problem, Problem::ShardName(name) if name == file), "{file}: {error}");
+    }
+}
+
+#[test]
+fn files_hold_what_their_index_says() {
+    let folder = sharded(INDEX);
+    std::fs::remove_file(folder.path().join("two.safetensors")).unwrap();
+    let error = Weights::open_folder(folder.path()).unwrap_err();
+    assert!(error.to_string().ends_with("the index names \"two.safetensors\", which is not there; fetch it as well"), "{error}");
+    std::fs::write(folder.path().join("two.safetensors"), shard(&[("other", 3.0)])).unwrap();
+    let error = Weights::open_folder(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("says that tensor \"b\" is in \"two.safetensors\", and it is not"), "{error}");
+    std::fs::write(folder.path().join("two.safetensors"), shard(&[("b", 3.0), ("a", 1.0)])).unwrap();
+    let error = Weights::open_folder(folder.path()).unwrap_err();
+    assert!(matches!(&error.problem, Problem::InTwoShards { name, .. } if name == "a"), "{error}");
+    assert!(error.to_string().contains("two.safetensors: tensor \"a\" is in ") && error.to_string().contains("one.safetensors"), "{error}");
+    std::fs::write(folder.path().join("two.safetensors"), b"PK\x03\x04 a pickle").unwrap();
+    assert!(matches!(Weights::open_folder(folder.path()).unwrap_err().problem, Problem::Pickle));
+    let swapped = sharded(r#"{"weight_map":{"a":"two.safetensors","b":"one.safetensors"}}"#);
+    assert!(matches!(Weights::open_folder(swapped.path()).unwrap_err().problem, Problem::NotInShard { .. }));
 }
 
 proptest! {

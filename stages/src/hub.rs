@@ -3,14 +3,27 @@
 //! HF_HOME and HF_HUB_CACHE say where the cache is, HF_ENDPOINT which hub, HF_TOKEN who asks, HF_HUB_OFFLINE whether the network
 //! is off limits.
 
-use std::path::{Path, PathBuf};
+mod cache;
+mod client;
+mod download;
+mod trouble;
 
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::CachedRepository;
+pub(crate) use cache::list;
+use client::Client;
+use download::{About, Download};
 use qapipe_engine::Reporter;
+use serde::Deserialize;
+use url::Url;
 
 use crate::error::Error;
+
+/// The hub where HF_ENDPOINT names no other.
+const ENDPOINT: &str = "https://huggingface.co";
 
 /// What a repository holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,29 +34,44 @@ pub enum Sort {
     Dataset,
 }
 
+impl Sort {
+    /// The word for it in the hub's addresses and in the cache.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
+        }
+    }
+}
+
 /// The hub as the environment describes it.
 pub struct Hub {
-    cache: Cache,
-    api: Option<Api>,
+    cache: PathBuf,
+    client: Option<Arc<Client>>,
 }
 
 /// One repository at one commit.
 pub struct Repository {
+    /// `hub:REPO@REVISION`, as the user wrote it.
     name: String,
-    cache: Cache,
-    repo: Repo,
-    /// The same at the revision that was asked for.
-    asked: Repo,
-    /// The commit, where it is known.
-    commit: Option<String>,
-    online: Option<ApiRepo>,
+    asked: Asked,
+    cached: CachedRepository,
+    commit: String,
+    client: Option<Arc<Client>>,
     files: Vec<String>,
+}
+
+/// Which repository and revision are meant.
+struct Asked {
+    sort: Sort,
+    id: String,
+    revision: String,
 }
 
 /// What of the environment matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Folder of the cache.
+    /// Folder of the cache; none where it is not said and there is no home folder.
     pub cache: Option<PathBuf>,
     /// Address of the hub.
     pub endpoint: Option<String>,
@@ -51,15 +79,44 @@ pub struct Settings {
     pub token: Option<String>,
     /// Whether the network is off limits.
     pub offline: bool,
+    /// How long to bear with a hub that is busy or fails.
+    pub patience: Patience,
+}
+
+/// How long to bear with a hub that is busy or fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How often something is tried again that does not come further.
+    pub retries: u32,
+    /// How long to wait before the first of these; before each further one, twice as long.
+    pub wait: Duration,
+    /// Longest wait; a hub that asks for a longer one is not waited for.
+    pub longest: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { retries: 5, wait: Duration::from_secs(1), longest: Duration::from_secs(60) }
+    }
 }
 
 impl Settings {
-    /// Reads HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.
+    /// Reads HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE; without HF_TOKEN, the token that Hugging Face's own
+    /// command left.
     pub fn from_env() -> Self {
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let home = set("HF_HOME").map(|home| PathBuf::from(home).join("hub"));
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// The same with variables from elsewhere.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let personal = || set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")));
+        let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(personal()?.join("huggingface")));
+        let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join("hub")));
+        let left = || std::fs::read_to_string(set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join("token")))?).ok();
+        let token = set("HF_TOKEN").or_else(left).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         let offline = set("HF_HUB_OFFLINE").is_some_and(|value| !matches!(value.to_lowercase().as_str(), "0" | "false" | "no" | "off"));
-        Self { cache: set("HF_HUB_CACHE").map(PathBuf::from).or(home), endpoint: set("HF_ENDPOINT"), token: set("HF_TOKEN"), offline }
+        Self { cache, endpoint: set("HF_ENDPOINT"), token, offline, patience: Patience::default() }
     }
 }
 
@@ -79,19 +136,16 @@ impl Hub {
     /// # Errors
     /// Where the client cannot be set up.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let cache = settings.cache.map_or_else(Cache::default, Cache::new);
+        let none = || Error::environment("there is no folder for the hub's cache").help("set HF_HOME");
+        let cache = settings.cache.ok_or_else(none)?;
         if settings.offline {
-            return Ok(Self { cache, api: None });
+            return Ok(Self { cache, client: None });
         }
-        let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(false).with_retries(3);
-        if let Some(endpoint) = settings.endpoint {
-            builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
-        }
-        if settings.token.is_some() {
-            builder = builder.with_token(settings.token);
-        }
-        let api = builder.build().map_err(|e| Error::environment(format!("the hub's client: {e}")))?;
-        Ok(Self { cache, api: Some(api) })
+        let address = settings.endpoint.as_deref().unwrap_or(ENDPOINT);
+        let endpoint = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let wrong =
+            || Error::environment(format!("HF_ENDPOINT is {address:?}, which is no address")).help(format!("write it like {ENDPOINT}"));
+        Ok(Self { cache, client: Some(Arc::new(Client::new(endpoint.ok_or_else(wrong)?, settings.token, settings.patience))) })
     }
 
     /// Looks a repository up. `text` is `REPO` or `REPO@REVISION`, with or without `hub:` before it.
@@ -100,72 +154,70 @@ impl Hub {
     /// Where there is no such repository or revision, access is refused, or the network is away and the cache lacks it.
     pub fn repository(&self, sort: Sort, text: &str) -> Result<Repository, Error> {
         let text = text.strip_prefix("hub:").unwrap_or(text);
-        let (id, revision) = text.split_once('@').unwrap_or((text, "main"));
-        let kind = if sort == Sort::Model { RepoType::Model } else { RepoType::Dataset };
-        let repo = Repo::with_revision(id.to_owned(), kind, revision.to_owned());
         let name = format!("hub:{text}");
-        let Some(api) = &self.api else {
-            return self.cached(name, repo);
-        };
-        let info = api.repo(repo.clone()).info().map_err(|e| explain(&name, None, &e))?;
-        let files: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).filter(|file| is_plain(file)).collect();
-        // From here on the commit stands for the revision: a branch may move while its files are being read.
-        let pinned = Repo::with_revision(id.to_owned(), kind, info.sha.clone());
-        Ok(Repository {
-            name,
-            cache: self.cache.clone(),
-            repo: pinned.clone(),
-            asked: repo,
-            commit: Some(info.sha),
-            online: Some(api.repo(pinned)),
-            files,
-        })
+        let asked = Asked::parse(sort, text, &name)?;
+        let cached = CachedRepository::new(&self.cache, sort.word(), &asked.id);
+        match &self.client {
+            Some(client) => online(Arc::clone(client), name, asked, cached),
+            None => self.offline(name, asked, cached),
+        }
     }
 
     /// A repository as the cache has it.
-    fn cached(&self, name: String, repo: Repo) -> Result<Repository, Error> {
-        let folder = self.cache.path().join(repo.folder_name());
-        let stated = std::fs::read_to_string(folder.join("refs").join(repo.revision())).map(|commit| commit.trim().to_owned());
-        let commit = stated.unwrap_or_else(|_| repo.revision().to_owned());
-        let snapshot = folder.join("snapshots").join(&commit);
+    fn offline(&self, name: String, asked: Asked, cached: CachedRepository) -> Result<Repository, Error> {
+        let commit = cached.commit(&asked.revision).unwrap_or_else(|| asked.revision.clone());
         let mut files = Vec::new();
-        if !is_plain(&commit) || list(&snapshot, "", &mut files).is_err() {
-            let message = format!("{name}: not in the hub's cache at {}, and the network is off limits", self.cache.path().display());
+        if !cache::is_plain(&commit) || list(&cached.snapshot(&commit), "", &mut files).is_err() {
+            let message = format!("{name}: not in the hub's cache at {}, and the network is off limits", self.cache.display());
             return Err(
                 Error::environment(message).help("run once without --offline and HF_HUB_OFFLINE, or point HF_HOME to a cache that has it")
             );
         }
-        if let Ok(noted) = std::fs::read(listing(&self.cache, &repo, &commit)) {
-            files = serde_json::from_slice(&noted).unwrap_or(files);
-        }
+        let mut files = cached.listing(&commit).unwrap_or(files);
         files.sort();
-        Ok(Repository { name, cache: self.cache.clone(), asked: repo.clone(), repo, commit: Some(commit), online: None, files })
+        Ok(Repository { name, asked, cached, commit, client: None, files })
     }
 }
 
-/// Where the names of all files of a commit are noted, in the cache's folder of the repository.
-fn listing(cache: &Cache, repo: &Repo, commit: &str) -> PathBuf {
-    cache.path().join(repo.folder_name()).join("qapipe").join(format!("{commit}.json"))
-}
-
-/// Whether a file's name stays within its folder.
-fn is_plain(file: &str) -> bool {
-    !file.is_empty() && Path::new(file).components().all(|part| matches!(part, std::path::Component::Normal(_)))
-}
-
-/// Names of all files under a folder, with `/` between.
-fn list(folder: &Path, prefix: &str, found: &mut Vec<String>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let name = format!("{prefix}{name}");
-        if entry.path().is_dir() {
-            list(&entry.path(), &format!("{name}/"), found)?;
-        } else {
-            found.push(name);
+impl Asked {
+    /// Reads `REPO` or `REPO@REVISION`.
+    fn parse(sort: Sort, text: &str, name: &str) -> Result<Self, Error> {
+        let (id, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let word = |part: &str| {
+            !part.starts_with('.') && !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        };
+        if !id.split('/').all(word) || id.split('/').count() > 2 {
+            return Err(Error::data(format!("{name}: {id:?} is no repository")).help("write `hub:OWNER/NAME` or `hub:OWNER/NAME@REVISION`"));
         }
+        if !cache::is_plain(revision) {
+            return Err(Error::data(format!("{name}: {revision:?} is no revision")).help("write a branch, a tag or a commit after `@`"));
+        }
+        Ok(Self { sort, id: id.to_owned(), revision: revision.to_owned() })
     }
-    Ok(())
+}
+
+/// What the hub says about a repository at a revision.
+#[derive(Deserialize)]
+struct Described {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+/// A repository as the hub has it.
+fn online(client: Arc<Client>, name: String, asked: Asked, cached: CachedRepository) -> Result<Repository, Error> {
+    let parts = ["api", asked.sort.word()].into_iter().chain(asked.id.split('/')).chain(["revision", &asked.revision]);
+    let described: Described = client.json(&client.url(parts)).map_err(|trouble| trouble.explain(&name))?;
+    if !described.sha.chars().all(|c| c.is_ascii_alphanumeric()) || described.sha.is_empty() {
+        return Err(Error::environment(format!("{name}: the hub names a strange commit, {:?}", described.sha)).help("check HF_ENDPOINT"));
+    }
+    let files = described.siblings.into_iter().map(|file| file.rfilename).filter(|file| cache::is_plain(file)).collect();
+    // From here on the commit stands for the revision: a branch may move while its files are being read.
+    Ok(Repository { name, asked, cached, commit: described.sha, client: Some(client), files })
 }
 
 impl Repository {
@@ -176,7 +228,7 @@ impl Repository {
 
     /// The commit.
     pub fn commit(&self) -> Option<&str> {
-        self.commit.as_deref()
+        Some(&self.commit)
     }
 
     /// Names of its files.
@@ -189,87 +241,52 @@ impl Repository {
         self.files.iter().any(|name| name == file)
     }
 
-    /// Brings a file into the cache, unless it is there, and says where it lies.
+    /// Brings a file into the cache, unless it is there, and says where it lies. It is there when all of it is: a download that broke
+    /// off is continued, and what is not as long as the hub says, or of another SHA-256, is not kept.
     ///
     /// # Errors
     /// Where there is no such file, access is refused, or the network fails.
     pub fn get(&self, file: &str, reporter: &dyn Reporter) -> Result<PathBuf, Error> {
-        if !is_plain(file) {
+        if !cache::is_plain(file) {
             return Err(Error::data(format!("{}: `{file}` is no plain file name", self.name)));
         }
-        if let Some(commit) = &self.commit {
-            let path = self.cache.repo(self.repo.clone()).pointer_path(commit).join(file);
-            if path.exists() {
+        let path = self.cached.snapshot(&self.commit).join(file);
+        let there = path.exists();
+        let Some(client) = &self.client else {
+            if there {
                 return Ok(path);
             }
-        }
-        let Some(online) = &self.online else {
             let message = format!("{}: {file} is not in the hub's cache, and the network is off limits", self.name);
             return Err(Error::environment(message).help("run once without --offline and HF_HUB_OFFLINE"));
         };
-        let meter = Meter { reporter, file: file.to_owned(), done: 0, total: 0 };
-        let path = online.download_with_progress(file, meter).map_err(|e| explain(&self.name, Some(file), &e))?;
-        self.note_commit()?;
+        let path = if there { path } else { self.download(client, file, reporter)? };
+        self.note()?;
         Ok(path)
     }
 
-    /// Notes in the cache which commit the revision was and which files there are, for lookups without a network: a cache that holds
-    /// only some of them is not the repository.
-    fn note_commit(&self) -> Result<(), Error> {
-        let Some(commit) = &self.commit else { return Ok(()) };
+    fn download(&self, client: &Client, file: &str, reporter: &dyn Reporter) -> Result<PathBuf, Error> {
+        let explain = |trouble: trouble::Trouble| trouble.explain(&format!("{}: {file}", self.name));
+        // Models stand at the top of the hub's addresses.
+        let sort = (self.asked.sort == Sort::Dataset).then_some("datasets");
+        let parts = sort.into_iter().chain(self.asked.id.split('/')).chain(["resolve", &self.commit]).chain(file.split('/'));
+        let url = client.url(parts);
+        let about = About::ask(client, &url).map_err(explain)?;
+        let (repository, commit) = (&self.cached, self.commit.as_str());
+        Download { client, url, about, repository, commit, file, reporter }.run().map_err(explain)
+    }
+
+    /// Notes in the cache which commit the revision was and which files there are, for lookups without a network.
+    fn note(&self) -> Result<(), Error> {
+        let (cached, revision, commit) = (&self.cached, &self.asked.revision, &self.commit);
         let note = || {
-            self.cache.repo(self.asked.clone()).create_ref(commit)?;
-            let listing = listing(&self.cache, &self.repo, commit);
-            std::fs::create_dir_all(listing.parent().unwrap_or(Path::new(".")))?;
-            std::fs::write(listing, serde_json::to_vec(&self.files)?)
+            if revision != commit && cached.commit(revision).as_ref() != Some(commit) {
+                cached.note_commit(revision, commit)?;
+            }
+            if cached.listing(commit).as_ref() != Some(&self.files) {
+                cached.note_listing(commit, &self.files)?;
+            }
+            Ok(())
         };
-        note().map_err(Error::io(self.cache.path()))
-    }
-}
-
-/// Tells how far a download is.
-struct Meter<'a> {
-    reporter: &'a dyn Reporter,
-    file: String,
-    done: u64,
-    total: u64,
-}
-
-impl Progress for Meter<'_> {
-    fn init(&mut self, size: usize, _file: &str) {
-        (self.done, self.total) = (0, size as u64);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        self.reporter.progress(self.done, self.total, "bytes", &self.file);
-    }
-
-    fn finish(&mut self) {}
-}
-
-/// The HTTP status behind an error, if the hub answered at all.
-fn status(error: &ApiError) -> Option<u16> {
-    let ApiError::RequestError(inner) = error else { return None };
-    inner.to_string().strip_prefix("http status: ")?.parse().ok()
-}
-
-/// What an error of the hub means for the user.
-fn explain(name: &str, file: Option<&str>, error: &ApiError) -> Error {
-    let what = file.map_or_else(|| name.to_owned(), |file| format!("{name}: {file}"));
-    let token = "for a gated or private repository accept its terms on the hub, and set HF_TOKEN";
-    match status(error) {
-        Some(401) => Error::environment(format!("{what}: the hub knows no such repository, or it is private (401)"))
-            .help(format!("check the name; {token}")),
-        Some(403) => Error::environment(format!("{what}: the hub refuses access (403)")).help(token),
-        Some(404) => Error::data(format!("{what}: the hub has no such repository, revision or file (404)"))
-            .help("check the name after `hub:`, and the revision after `@`"),
-        Some(429) => Error::environment(format!("{what}: the hub is asked too often (429)")).help("wait a little, or set HF_TOKEN"),
-        Some(code) => Error::environment(format!("{what}: the hub answers with status {code}")).help("try again later"),
-        None => {
-            let message = format!("{what}: {error}");
-            Error::environment(message)
-                .help("check the network and HF_ENDPOINT; with the files in the cache, --offline works without a network")
-        }
+        note().map_err(Error::io(Path::new(&self.name)))
     }
 }

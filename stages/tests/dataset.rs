@@ -265,3 +265,277 @@ fn the_whole_train_set_loads() {
     assert_eq!(examples.len(), 128_476);
     assert_eq!((0..examples.len()).filter(|&row| examples.has_answer(row)).count(), 87_599);
 }
+
+/// Articles with paragraphs of one fact each: `(title, [(who, where)])`. Each paragraph has an answerable and an unanswerable question.
+fn towns(articles: &[(&str, &[(&str, &str)])]) -> Value {
+    let paragraph = |title: &str, (who, town): &(&str, &str)| {
+        let context = format!("{who} lived in {town} for years.");
+        let start = context.find(town).unwrap();
+        json!({ "context": context, "qas": [
+            { "id": format!("{title}-{who}"), "question": format!("Where did {who} live?"), "answers": [{ "text": town, "answer_start": start }] },
+            { "id": format!("{title}-{who}-why"), "question": "Why?", "answers": [], "is_impossible": true },
+        ] })
+    };
+    let article = |(title, paragraphs): &(&str, &[(&str, &str)])| json!({ "title": title, "paragraphs": paragraphs.iter().map(|fact| paragraph(title, fact)).collect::<Vec<_>>() });
+    json!({ "data": articles.iter().map(article).collect::<Vec<_>>() })
+}
+
+/// As many articles as letters, each with two towns of its own.
+fn many() -> Value {
+    let names: Vec<[String; 5]> = ('A'..='T')
+        .map(|letter| {
+            [format!("Title {letter}"), format!("Mr {letter}x"), format!("{letter}ville"), format!("Ms {letter}y"), format!("{letter}burg")]
+        })
+        .collect();
+    let facts: Vec<[(&str, &str); 2]> = names.iter().map(|[_, a, b, c, d]| [(a.as_str(), b.as_str()), (c.as_str(), d.as_str())]).collect();
+    let articles: Vec<(&str, &[(&str, &str)])> =
+        names.iter().zip(&facts).map(|([title, ..], facts)| (title.as_str(), facts.as_slice())).collect();
+    towns(&articles)
+}
+
+fn rows(content: &Value, options: Value) -> Examples {
+    load(content.to_string().as_bytes(), options, tempfile::tempdir().unwrap().path()).unwrap()
+}
+
+fn ids(examples: &Examples) -> Vec<&str> {
+    (0..examples.len()).map(|row| examples.id(row)).collect()
+}
+
+fn answerable(examples: &Examples) -> usize {
+    (0..examples.len()).filter(|&row| examples.has_answer(row)).count()
+}
+
+/// Runs the stage over a file as its train part, and gives what it said.
+fn logged(content: &Value, options: Value) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.json");
+    std::fs::write(&path, content.to_string()).unwrap();
+    let mut values = json!({ "train": "data.json" });
+    values.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let log = Log::default();
+    run_logged(&Dataset, values, &[("train", &path)], &folder.path().join("out"), &log).unwrap();
+    log.0.into_inner().unwrap()
+}
+
+#[test]
+fn negatives_ask_again_of_a_paragraph_of_another_article() {
+    let examples = rows(&many(), json!({ "negatives_train": 1.0 }));
+    assert_eq!((examples.len(), answerable(&examples)), (120, 40));
+    for row in (0..examples.len()).filter(|&row| examples.id(row).ends_with("#negative")) {
+        // It stands after the question that it is made from.
+        let source = row - 1;
+        assert_eq!(examples.id(row), format!("{}#negative", examples.id(source)));
+        assert_eq!(examples.question(row), examples.question(source));
+        assert!(examples.impossible(row) && !examples.has_answer(row) && examples.has_answer(source));
+        assert_ne!(examples.title(row), examples.title(source));
+        let gold = examples.golds(source).next().unwrap();
+        assert!(!examples.context(row).contains(gold), "{gold}: {}", examples.context(row));
+        // The title is the paragraph's.
+        let owner = (0..examples.len()).find(|&other| examples.context(other) == examples.context(row) && examples.has_answer(other));
+        assert_eq!(examples.title(row), examples.title(owner.unwrap()));
+    }
+    assert_eq!(ids(&examples).iter().filter(|id| id.ends_with("#negative")).count(), 40);
+    let again = rows(&many(), json!({ "negatives_train": 1.0 }));
+    let other = rows(&many(), json!({ "negatives_train": 1.0, "subset_seed": 1 }));
+    let contexts = |examples: &Examples| (0..examples.len()).map(|row| examples.context(row).to_owned()).collect::<Vec<_>>();
+    assert_eq!(contexts(&examples), contexts(&again));
+    assert_ne!(contexts(&examples), contexts(&other));
+}
+
+#[test]
+fn a_share_of_the_questions_gets_negatives_and_a_smaller_one_is_part_of_it() {
+    let marked = |share: f64| -> Vec<String> {
+        let examples = rows(&many(), json!({ "negatives_train": share }));
+        ids(&examples).into_iter().filter(|id| id.ends_with("#negative")).map(str::to_owned).collect()
+    };
+    let (quarter, half) = (marked(0.25), marked(0.5));
+    assert_eq!((quarter.len(), half.len(), marked(0.0).len()), (10, 20, 0));
+    assert!(quarter.iter().all(|id| half.contains(id)));
+}
+
+#[test]
+fn no_negative_holds_the_answer_in_any_form() {
+    // The other article says Rome in other ways: in capitals, within a word, with an article, with points in it. One paragraph does not.
+    let content = towns(&[
+        ("One", &[("Ann", "the U.S. Rome")]),
+        (
+            "Two",
+            &[("Ben", "THE U.S. ROME"), ("Cid", "a us rome"), ("Dan", "Old U.S.  Rome, Italy"), ("Eve", "Paris"), ("Flo", "nu.s. rome")],
+        ),
+    ]);
+    for seed in 0..20 {
+        let examples = rows(&content, json!({ "negatives_train": 1.0, "subset_seed": seed }));
+        let row = ids(&examples).iter().position(|id| *id == "One-Ann#negative").unwrap();
+        assert_eq!(examples.context(row), "Eve lived in Paris for years.", "seed {seed}");
+    }
+}
+
+#[test]
+fn every_gold_answer_counts() {
+    let mut content = towns(&[("One", &[("Ann", "Rome")]), ("Two", &[("Ben", "Oslo"), ("Cid", "Bonn")])]);
+    let answers =
+        json!([{ "text": "Rome", "answer_start": 13 }, { "text": "Ann", "answer_start": 0 }, { "text": "in", "answer_start": 10 }]);
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"] = answers;
+    let log = logged(&content, json!({ "negatives_train": 1.0 }));
+    let warning = "warning: 1 answerable questions of train got no negative: every other paragraph holds one of their answers";
+    assert!(log.contains(&"train: 2 synthetic negatives".to_owned()) && log.contains(&warning.to_owned()), "{log:?}");
+}
+
+#[test]
+fn a_paragraph_of_the_same_article_is_the_last_resort() {
+    let content = towns(&[("One", &[("Ann", "Rome"), ("Ben", "Oslo")]), ("Two", &[("Cid", "New Rome")])]);
+    let examples = rows(&content, json!({ "negatives_train": 1.0 }));
+    let context = |id: &str| examples.context(ids(&examples).iter().position(|other| *other == id).unwrap());
+    assert_eq!(context("One-Ann#negative"), "Ben lived in Oslo for years.");
+    assert_eq!(context("One-Ben#negative"), "Cid lived in New Rome for years.");
+}
+
+#[test]
+fn negatives_make_a_data_set_of_version_2() {
+    let mut content = towns(&[("One", &[("Ann", "Rome")]), ("Two", &[("Ben", "Oslo")])]);
+    content["version"] = json!("1.1");
+    for article in content["data"].as_array_mut().unwrap() {
+        article["paragraphs"][0]["qas"].as_array_mut().unwrap().truncate(1);
+    }
+    let version = |options: Value| {
+        let folder = tempfile::tempdir().unwrap();
+        load(content.to_string().as_bytes(), options, folder.path()).unwrap();
+        Info::open(&folder.path().join("out/examples")).unwrap().version
+    };
+    assert_eq!(version(json!({})), "1.1");
+    assert_eq!(version(json!({ "negatives_train": 1.0 })), "2.0");
+    assert_eq!(answerable(&rows(&content, json!({ "negatives_train": 1.0, "balance": "train" }))), 2);
+    let message = refused(&content, json!({ "balance": "train" }));
+    assert_eq!(message, "the train part cannot be balanced: none of its 2 questions is unanswerable");
+    content["data"][0]["paragraphs"][0]["qas"][0]["id"] = json!("Two-Ben#negative");
+    assert!(refused(&content, json!({ "negatives_train": 1.0 })).contains("question Two-Ben#negative twice"));
+}
+
+#[test]
+fn a_balanced_part_has_as_many_of_either_kind() {
+    let qas: Vec<Value> = (0..30).map(|at| asked(&format!("a{at}"), "Zoé", 0)).chain((0..12).map(|at| none(&format!("n{at}")))).collect();
+    let content = file(&json!(qas));
+    let examples = rows(&content, json!({ "balance": "train" }));
+    assert_eq!((examples.len(), answerable(&examples)), (24, 12));
+    assert_ne!(ids(&examples), ids(&rows(&content, json!({ "balance": "train", "subset_seed": 5 }))));
+    // All of the rarer kind stay, and what is taken of the other is in file order.
+    assert_eq!(ids(&examples)[12..], (0..12).map(|at| format!("n{at}")).collect::<Vec<_>>());
+    let numbers: Vec<u32> = ids(&examples)[..12].iter().map(|id| id[1..].parse().unwrap()).collect();
+    assert!(numbers.is_sorted());
+    // A count comes after, and takes of either kind alike.
+    for limit in [1_usize, 6, 7] {
+        let few = rows(&content, json!({ "balance": "train", "limit_train": limit }));
+        assert_eq!((few.len(), answerable(&few)), (limit, limit.div_ceil(2)));
+        assert!(ids(&few).iter().all(|id| ids(&examples).contains(id)));
+    }
+    // Dev only where it is asked for.
+    assert_eq!(rows(&content, json!({ "balance": "none" })).len(), 42);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.json");
+    std::fs::write(&path, content.to_string()).unwrap();
+    let dev = |balance: &str| {
+        let inputs = [("train", path.as_path()), ("dev", path.as_path())];
+        let out = dataset(json!({ "train": "x", "dev": "x", "balance": balance }), &inputs, &folder.path().join(balance)).unwrap();
+        [Examples::open(&out.join("train.arrow")).unwrap().len(), Examples::open(&out.join("dev.arrow")).unwrap().len()]
+    };
+    assert_eq!([dev("none"), dev("train"), dev("dev"), dev("both")], [[42, 42], [24, 42], [42, 24], [24, 24]]);
+}
+
+#[test]
+fn articles_are_taken_by_title_and_by_number() {
+    let titles = |options: Value| -> Vec<String> {
+        let examples = rows(&many(), options);
+        let mut found: Vec<String> = (0..examples.len()).map(|row| examples.title(row).to_owned()).collect();
+        assert_eq!(found.len() % 4, 0, "whole articles");
+        found.dedup();
+        found
+    };
+    assert_eq!(titles(json!({ "articles_train": ["Title C", "Title A"] })), ["Title A", "Title C"]);
+    let (three, five) = (titles(json!({ "limit_articles_train": 3 })), titles(json!({ "limit_articles_train": 5 })));
+    assert_eq!((three.len(), five.len()), (3, 5));
+    assert!(three.iter().all(|title| five.contains(title)) && three.is_sorted());
+    assert_ne!(five, titles(json!({ "limit_articles_train": 5, "subset_seed": 1 })));
+    let both = titles(json!({ "articles_train": ["Title C", "Title A", "Title B"], "limit_articles_train": 2 }));
+    assert!(both.len() == 2 && both.iter().all(|title| ["Title A", "Title B", "Title C"].contains(&title.as_str())));
+    let message = refused(&many(), json!({ "articles_train": ["Title A", "Title Z"] }));
+    assert_eq!(message, "the train part has no article \"Title Z\"");
+}
+
+#[test]
+fn the_order_is_articles_negatives_balance_count() {
+    let options = json!({ "limit_articles_train": 4, "negatives_train": 1.0, "balance": "train", "limit_train": 10 });
+    let examples = rows(&many(), options);
+    // 4 articles: 8 answerable questions, 8 that are not, 8 negatives; balanced 8 and 8; 5 of either kind.
+    assert_eq!((examples.len(), answerable(&examples), examples.titles()), (10, 5, 4));
+    let four = rows(&many(), json!({ "limit_articles_train": 4, "negatives_train": 1.0 }));
+    assert_eq!((four.len(), four.titles()), (24, 4));
+    assert!(ids(&examples).iter().all(|id| ids(&four).contains(id)));
+    assert!(ids(&examples).iter().any(|id| id.ends_with("#negative")));
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.json");
+    std::fs::write(&path, many().to_string()).unwrap();
+    let options = json!({ "train": "x", "limit_articles_train": 15, "negatives_train": 0.7, "balance": "train", "limit_train": 30 });
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let out = folder.path().join(threads.to_string());
+        bytes(&pool.install(|| dataset(options.clone(), &[("train", &path)], &out)).unwrap())
+    };
+    let one = with(1);
+    assert!([2, 5, 16].into_iter().all(|threads| with(threads) == one));
+}
+
+#[test]
+fn selections_that_make_no_sense_are_refused_before_running() {
+    let check = |values: Value| Dataset.check(&Values(values.as_object().unwrap().clone())).map_err(|e| (e.param, e.message));
+    let refused = |values: Value, param: &str, message: &str| {
+        assert_eq!(check(values), Err((param.to_owned(), message.to_owned())));
+    };
+    for name in ["articles_dev", "limit_articles_dev", "limit_dev"] {
+        refused(json!({ "train": "x", name: 1 }), name, "there is no `dev` to limit");
+    }
+    refused(json!({ "train": "x", "negatives_dev": 0.5 }), "negatives_dev", "there is no `dev` to add to");
+    refused(json!({ "train": "x", "balance": "both" }), "balance", "there is no `dev` to balance");
+    refused(json!({ "dev": "x", "balance": "train" }), "balance", "there is no `train` to balance");
+    refused(json!({ "train": "x", "articles_train": [] }), "articles_train", "no article is named");
+    let unanswerable = "version 1.1 knows no unanswerable questions";
+    refused(json!({ "train": "x", "version": "1.1", "negatives_train": 1.0 }), "negatives_train", unanswerable);
+    refused(json!({ "source": "sample", "version": "1.1", "balance": "dev" }), "balance", unanswerable);
+    let fine = json!({ "train": "x", "version": "1.1", "negatives_train": 0.0, "negatives_dev": 0.0, "balance": "none" });
+    assert_eq!(check(fine), Ok(()));
+    assert_eq!(check(json!({ "source": "sample", "negatives_dev": 1.0, "balance": "both", "limit_articles_train": 3 })), Ok(()));
+}
+
+#[test]
+fn what_is_left_out_changes_no_fingerprint() {
+    use qapipe_engine::{Kinds, Pipeline};
+    let parsed = |more: &str| {
+        let text = format!("[stages.a]\nkind = \"dataset\"\nsource = \"sample\"\n{more}");
+        let pipeline = Pipeline::parse(&text, Path::new("p.toml"), &Kinds::new(qapipe_stages::KINDS), &[]).unwrap();
+        pipeline.stage("a").unwrap().explicit.clone()
+    };
+    assert_eq!(parsed(""), parsed("balance = \"none\"\nnegatives_train = 0.0\nnegatives_dev = 0\n"));
+    assert_ne!(parsed(""), parsed("balance = \"train\"\n"));
+}
+
+#[test]
+fn negatives_of_the_whole_train_set_never_hold_their_answers() {
+    let Some(train) = shared("data/squad/train-v2.0.json.gz") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let started = std::time::Instant::now();
+    let data = dataset(json!({ "train": "x", "negatives_train": 1.0, "balance": "train" }), &[("train", &train)], folder.path()).unwrap();
+    eprintln!("made in {:.2} s", started.elapsed().as_secs_f64());
+    let examples = Examples::open(&data.join("train.arrow")).unwrap();
+    assert_eq!(2 * answerable(&examples), examples.len());
+    let golds: std::collections::HashMap<&str, Vec<String>> =
+        (0..examples.len()).map(|row| (examples.id(row), examples.golds(row).map(qapipe_stages::metric::normalize).collect())).collect();
+    let contexts: Vec<String> = (0..examples.contexts()).map(|at| qapipe_stages::metric::normalize(examples.context_text(at))).collect();
+    for row in 0..examples.len() {
+        let Some(golds) = examples.id(row).strip_suffix("#negative").and_then(|id| golds.get(id)) else { continue };
+        let context = &contexts[examples.context_index(row) as usize];
+        assert!(golds.iter().all(|gold| gold.is_empty() || !context.contains(gold.as_str())), "{}", examples.id(row));
+    }
+}

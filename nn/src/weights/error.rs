@@ -56,7 +56,29 @@ pub enum Problem {
         /// Its kind.
         kind: String,
     },
-    /// The weights are spread over several files.
-    #[error("not there, but model.safetensors.index.json is: sharded checkpoints are not supported; save it as one file")]
-    Sharded,
+    /// It is no index of weights in several files.
+    #[error("not an index of weights: {0}")]
+    Index(String),
+    /// An index names a file that is none of weights beside it.
+    #[error("the index names {0:?}, which is not the plain name of a safetensors file")]
+    ShardName(String),
+    /// An index names a file that is not there.
+    #[error("the index names {0:?}, which is not there; fetch it as well")]
+    NoShard(String),
+    /// An index says of a tensor that it is where it is not.
+    #[error("the index says that tensor {name:?} is in {file:?}, and it is not; fetch index and files of one revision")]
+    NotInShard {
+        /// The tensor.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// Two files that belong together hold the same tensor.
+    #[error("tensor {name:?} is in {file} as well")]
+    InTwoShards {
+        /// The tensor.
+        name: String,
+        /// The other file.
+        file: String,
+    },
 }

@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for Names {
 }
 
 /// The current form of a name.
-fn modern(name: String) -> String {
+pub(super) fn modern(name: String) -> String {
     if let Some(stem) = name.strip_suffix("LayerNorm.gamma") {
         return format!("{stem}LayerNorm.weight");
     }

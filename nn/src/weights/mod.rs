@@ -2,6 +2,7 @@
 
 mod error;
 mod header;
+mod index;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -13,19 +14,29 @@ use tch::{Kind, Tensor};
 
 pub use error::{Problem, WeightsError};
 use header::Entry;
+pub use index::Index;
 pub(crate) use writer::write;
 
 use crate::error::Result;
 
-/// A safetensors file, mapped into memory: opening it reads its header only.
+/// Safetensors files, one or several that belong together, mapped into memory: opening them reads their headers only.
 ///
 /// Older names are understood: `LayerNorm.gamma` and `.beta` are `.weight` and `.bias`.
 #[derive(Debug)]
 pub struct Weights {
+    /// The file, or the index of several.
+    path: PathBuf,
+    shards: Vec<Shard>,
+    /// Tensors by name, with the number of the shard that holds them.
+    entries: BTreeMap<String, (usize, Entry)>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// One file of weights.
+#[derive(Debug)]
+struct Shard {
     path: PathBuf,
     map: Mmap,
-    entries: BTreeMap<String, Entry>,
-    metadata: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -34,32 +45,72 @@ impl Weights {
     /// # Errors
     /// Where it cannot be read, is no safetensors file (a pickle is refused), or its header is damaged or malicious.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let wrong = |problem| WeightsError { path: path.to_path_buf(), problem };
-        let map = map(path).map_err(|source| wrong(Problem::Io(source)))?;
-        let (entries, metadata) = header::read(&map).map_err(wrong)?;
-        Ok(Self { path: path.to_path_buf(), map, entries, metadata })
+        let mut weights = Self::none(path);
+        weights.add(path)?;
+        Ok(weights)
     }
 
-    /// Opens `model.safetensors` of a model's folder.
+    /// Opens `model.safetensors` of a model's folder, or else the files that `model.safetensors.index.json` names.
     ///
     /// # Errors
-    /// As [`Weights::open`]; and with the reason where the folder holds its weights in another form.
+    /// As [`Weights::open`] and [`Index::open`]; where a file that the index names is missing, does not hold a tensor that the index says
+    /// it holds, or holds one that another file holds as well; and with the reason where the folder holds its weights in another form.
     pub fn open_folder(folder: &Path) -> Result<Self, WeightsError> {
         let path = folder.join("model.safetensors");
         if path.exists() {
             return Self::open(&path);
         }
-        let problem = if folder.join("model.safetensors.index.json").exists() {
-            Problem::Sharded
-        } else if folder.join("pytorch_model.bin").exists() {
-            Problem::Pickle
-        } else {
-            Problem::Io(std::io::Error::from(std::io::ErrorKind::NotFound))
-        };
+        let index = folder.join(Index::FILE);
+        if index.exists() {
+            return Self::open_shards(folder, &Index::open(&index)?);
+        }
+        let pickle = folder.join("pytorch_model.bin").exists();
+        let problem = if pickle { Problem::Pickle } else { Problem::Io(std::io::Error::from(std::io::ErrorKind::NotFound)) };
         Err(WeightsError { path, problem })
     }
 
-    /// Where it was read from.
+    /// Opens the files that an index names, and checks that they hold what it says.
+    fn open_shards(folder: &Path, index: &Index) -> Result<Self, WeightsError> {
+        let mut weights = Self::none(&folder.join(Index::FILE));
+        let wrong = |problem| WeightsError { path: folder.join(Index::FILE), problem };
+        for file in index.files() {
+            if !folder.join(file).exists() {
+                return Err(wrong(Problem::NoShard(file.to_owned())));
+            }
+            weights.add(&folder.join(file))?;
+        }
+        for (name, file) in index.tensors() {
+            let holder = weights.entries.get(name).and_then(|(shard, _)| weights.shards.get(*shard));
+            if holder.is_none_or(|shard| shard.path != folder.join(file)) {
+                return Err(wrong(Problem::NotInShard { name: name.to_owned(), file: file.to_owned() }));
+            }
+        }
+        Ok(weights)
+    }
+
+    fn none(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), shards: Vec::new(), entries: BTreeMap::new(), metadata: BTreeMap::new() }
+    }
+
+    /// Adds a file's tensors.
+    fn add(&mut self, path: &Path) -> Result<(), WeightsError> {
+        let wrong = |problem| WeightsError { path: path.to_path_buf(), problem };
+        let map = map(path).map_err(|source| wrong(Problem::Io(source)))?;
+        let (entries, metadata) = header::read(&map).map_err(wrong)?;
+        let number = self.shards.len();
+        for (name, entry) in entries {
+            if let Some((other, _)) = self.entries.get(&name) {
+                let file = self.shards.get(*other).map(|shard| shard.path.display().to_string()).unwrap_or_default();
+                return Err(wrong(Problem::InTwoShards { name, file }));
+            }
+            self.entries.insert(name, (number, entry));
+        }
+        self.metadata.extend(metadata);
+        self.shards.push(Shard { path: path.to_path_buf(), map });
+        Ok(())
+    }
+
+    /// The file, or the index of several files.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -79,10 +130,10 @@ impl Weights {
     /// The shape of a tensor.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[i64]> {
-        self.entries.get(name).map(|entry| entry.shape.as_slice())
+        self.entries.get(name).map(|(_, entry)| entry.shape.as_slice())
     }
 
-    /// Free text that the file's header holds.
+    /// Free text that the headers hold.
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
@@ -91,7 +142,7 @@ impl Weights {
     /// Bytes of all tensors together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.entries.values().map(|entry| entry.range.len() as u64).sum()
+        self.entries.values().map(|(_, entry)| entry.range.len() as u64).sum()
     }
 
     /// A copy of a tensor, of the kind that it is stored in, on the CPU.
@@ -99,10 +150,12 @@ impl Weights {
     /// # Errors
     /// Where there is none of that name, or its kind is none of libtorch's.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
-        let wrong = |problem| WeightsError { path: self.path.clone(), problem };
-        let entry = self.entries.get(name).ok_or_else(|| wrong(Problem::Absent(name.to_owned())))?;
+        let absent = || WeightsError { path: self.path.clone(), problem: Problem::Absent(name.to_owned()) };
+        let (number, entry) = self.entries.get(name).ok_or_else(absent)?;
+        let shard = self.shards.get(*number).ok_or_else(absent)?;
+        let wrong = |problem| WeightsError { path: shard.path.clone(), problem };
         let kind = entry.kind.ok_or_else(|| wrong(Problem::Kind { name: name.to_owned(), kind: entry.dtype.clone() }))?;
-        let bytes = self.map.get(entry.range.clone()).ok_or_else(|| wrong(Problem::Truncated))?;
+        let bytes = shard.map.get(entry.range.clone()).ok_or_else(|| wrong(Problem::Truncated))?;
         Ok(Tensor::f_from_data_size(bytes, &entry.shape, kind)?)
     }
 

@@ -12,7 +12,7 @@ const PARAMS: &[Param] = &[
     Param::optional(
         "source",
         Ty::Path { hub: true },
-        "A folder with config.json, model.safetensors and tokenizer.json, vocab.txt or spiece.model, or hub:REPO[@REVISION].",
+        "A folder with config.json, model.safetensors (or its index and parts) and tokenizer.json, vocab.txt or spiece.model, or hub:REPO[@REVISION].",
     ),
     Param::optional(
         "config",
@@ -73,8 +73,8 @@ impl StageKind for Checkpoint {
 
     fn doc(&self) -> &'static str {
         "Brings a model's weights, configuration and tokenizer in, or makes a new model with random weights.\n\n\
-         With `source`, from the Hugging Face hub or a local folder. Weights are read from safetensors only; a pickle can run code \
-         when it is read and is refused. Without tokenizer.json one is made from vocab.txt or spiece.model. With `config`, the model is new: its \
+         With `source`, from the Hugging Face hub or a local folder. Weights are read from safetensors only, f32, f16 or bf16, in one \
+         file or in several with model.safetensors.index.json; a pickle can run code when it is read and is refused. Without tokenizer.json one is made from vocab.txt or spiece.model. With `config`, the model is new: its \
          weights follow from the seed, its vocabulary from `vocabulary` or `tokenizer`. HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE and \
          HF_TOKEN are honoured."
     }

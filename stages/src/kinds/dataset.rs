@@ -1,7 +1,9 @@
 //! `dataset`: brings questions in.
 
 mod check;
+mod negatives;
 mod read;
+mod subset;
 
 use qapipe_engine::{ArtifactType, Default, Invalid, OutputSpec, Param, StageCx, StageError, StageKind, Ty, Values};
 use serde::Deserialize;
@@ -13,6 +15,8 @@ use crate::examples::{self, Info, Part, Question};
 pub struct Dataset;
 
 const COUNT: Ty = Ty::Int { min: 1, max: 1_000_000_000 };
+const TITLES: Ty = Ty::List(&Ty::Str);
+const SHARE: Ty = Ty::Float { min: 0.0, max: 1.0 };
 const SOURCE: Ty = Ty::OneOf(&[Ty::Choice(&["sample"]), Ty::Path { hub: true }]);
 
 const PARAMS: &[Param] = &[
@@ -34,13 +38,38 @@ const PARAMS: &[Param] = &[
         Default::Str("auto"),
         "Version of the form: 1.1 has no unanswerable questions; auto: what the files say or show.",
     ),
+    Param::optional("articles_train", TITLES, "Take only the train questions about the articles with these titles."),
+    Param::optional("articles_dev", TITLES, "Take only the dev questions about the articles with these titles."),
+    Param::optional(
+        "limit_articles_train",
+        COUNT,
+        "Take only the train questions about so many articles, chosen by their titles and `subset_seed`.",
+    ),
+    Param::optional(
+        "limit_articles_dev",
+        COUNT,
+        "Take only the dev questions about so many articles, chosen by their titles and `subset_seed`.",
+    ),
+    Param::with(
+        "negatives_train",
+        SHARE,
+        Default::Float(0.0),
+        "For this share of the answerable train questions, add the question again with a paragraph that does not hold its answers.",
+    ),
+    Param::with("negatives_dev", SHARE, Default::Float(0.0), "The same for dev; what is then measured is no longer the official figure."),
+    Param::with(
+        "balance",
+        Ty::Choice(&["none", "train", "dev", "both"]),
+        Default::Str("none"),
+        "Which part to bring to as many answerable as unanswerable questions, by leaving surplus ones out.",
+    ),
     Param::optional("limit_train", COUNT, "Take only so many train questions, chosen by their ids and `subset_seed`, in file order."),
     Param::optional("limit_dev", COUNT, "Take only so many dev questions, chosen by their ids and `subset_seed`, in file order."),
     Param::with(
         "subset_seed",
         Ty::Int { min: 0, max: i64::MAX },
         Default::Int(0),
-        "Which questions the limits take; a smaller subset is part of a larger one.",
+        "Decides what the limits, `balance` and `negatives_*` choose; a smaller subset is part of a larger one.",
     ),
     Param::with(
         "on_bad_answer",
@@ -63,7 +92,13 @@ impl StageKind for Dataset {
         "Brings questions, paragraphs and answers in, checked, as one table a part.\n\n\
          SQuAD 1.1 and 2.0 JSON, plain or gzipped, or Parquet as on the Hugging Face hub; what a file is, its content says. Answers \
          must stand at their offsets, which count code points. `plausible_answers` are never gold. `source = \"sample\"` is a small \
-         data set in SQuAD 2.0 form that qapipe makes itself, always the same, a third of it unanswerable."
+         data set in SQuAD 2.0 form that qapipe makes itself, always the same, a third of it unanswerable.\n\n\
+         What is asked for is done in this order, part by part: articles are chosen (`articles_*`, then `limit_articles_*` of them); \
+         synthetic negatives are added (`negatives_*`); the part is balanced (`balance`); so many questions are taken (`limit_*`), of \
+         a balanced part as many of either kind. A synthetic negative has the id `ID#negative`, stands after the question ID, and has \
+         a paragraph of the same part, of another article where one fits, in which none of the question's gold answers stands: \
+         neither regardless of case nor as the metric normalizes texts. With negatives a data set is of version 2.0. `subset_seed` and \
+         ids or titles decide every choice: the result depends neither on threads nor on the machine."
     }
 
     fn params(&self) -> &'static [Param] {
@@ -81,7 +116,7 @@ impl StageKind for Dataset {
             (false, None) => {
                 Err(Invalid::new("", "no data is given").help("write `train = \"FILE\"` and `dev = \"FILE\"`, or `source = \"sample\"`"))
             }
-            _ => limits(values),
+            _ => selections(values),
         }
     }
 
@@ -90,13 +125,33 @@ impl StageKind for Dataset {
     }
 }
 
-fn limits(values: &Values) -> Result<(), Invalid> {
-    for (limit, part) in [("limit_train", "train"), ("limit_dev", "dev")] {
-        if values.has(limit) && !values.has(part) && !values.has("source") {
-            return Err(Invalid::new(limit, format!("there is no `{part}` to limit")));
-        }
+/// Refuses what is said about a part that is not there, and what version 1.1 cannot have.
+fn selections(values: &Values) -> Result<(), Invalid> {
+    ["train", "dev"].into_iter().try_for_each(|part| selection(values, part))
+}
+
+fn selection(values: &Values, part: &str) -> Result<(), Invalid> {
+    let (articles, negatives) = (format!("articles_{part}"), format!("negatives_{part}"));
+    let adds = values.get(&negatives).and_then(serde_json::Value::as_f64).is_some_and(|share| share > 0.0);
+    let balances = values.text("balance").is_some_and(|said| said == part || said == "both");
+    let limits = [format!("limit_{part}"), format!("limit_articles_{part}"), articles.clone()];
+    let limits = limits.into_iter().find(|name| values.has(name)).map(|name| (name, "limit"));
+    let unanswerable = adds.then_some((negatives, "add to")).or_else(|| balances.then(|| ("balance".to_owned(), "balance")));
+    if !values.has(part)
+        && !values.has("source")
+        && let Some((name, verb)) = limits.or_else(|| unanswerable.clone())
+    {
+        return Err(Invalid::new(&name, format!("there is no `{part}` to {verb}")));
     }
-    Ok(())
+    if values.get(&articles).and_then(serde_json::Value::as_array).is_some_and(Vec::is_empty) {
+        return Err(Invalid::new(&articles, "no article is named").help(format!("leave `{articles}` out to take all")));
+    }
+    match unanswerable {
+        Some((name, _)) if values.text("version") == Some("1.1") => {
+            Err(Invalid::new(&name, "version 1.1 knows no unanswerable questions").help("leave `version` out"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The values of a dataset stage.
@@ -107,10 +162,57 @@ struct Wanted {
     dev: Option<String>,
     name: Option<String>,
     version: String,
+    articles_train: Option<Vec<String>>,
+    articles_dev: Option<Vec<String>>,
+    limit_articles_train: Option<usize>,
+    limit_articles_dev: Option<usize>,
+    negatives_train: f64,
+    negatives_dev: f64,
+    balance: Balance,
     limit_train: Option<usize>,
     limit_dev: Option<usize>,
     subset_seed: u64,
     on_bad_answer: check::OnBadAnswer,
+}
+
+/// Which parts are to be balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Balance {
+    None,
+    Train,
+    Dev,
+    Both,
+}
+
+/// What becomes of one part.
+struct Selection<'a> {
+    articles: Option<&'a [String]>,
+    limit_articles: Option<usize>,
+    negatives: f64,
+    balance: bool,
+    limit: Option<usize>,
+}
+
+impl Wanted {
+    fn selection(&self, part: Part) -> Selection<'_> {
+        match part {
+            Part::Train => Selection {
+                articles: self.articles_train.as_deref(),
+                limit_articles: self.limit_articles_train,
+                negatives: self.negatives_train,
+                balance: matches!(self.balance, Balance::Train | Balance::Both),
+                limit: self.limit_train,
+            },
+            Part::Dev => Selection {
+                articles: self.articles_dev.as_deref(),
+                limit_articles: self.limit_articles_dev,
+                negatives: self.negatives_dev,
+                balance: matches!(self.balance, Balance::Dev | Balance::Both),
+                limit: self.limit_dev,
+            },
+        }
+    }
 }
 
 fn dataset(cx: &StageCx<'_>) -> Result<(), StageError> {
@@ -123,11 +225,10 @@ fn dataset(cx: &StageCx<'_>) -> Result<(), StageError> {
         let Some(loaded) = read::part(cx, &wanted, part)? else { continue };
         cx.checkpoint()?;
         let (questions, version) = check::part(loaded, &wanted, part)?;
-        let limit = if part == Part::Train { wanted.limit_train } else { wanted.limit_dev };
-        let questions = check::subset(questions, limit, wanted.subset_seed);
+        let (questions, added) = select(cx, questions, &wanted, part)?;
         report(cx, part, &questions);
         examples::write(&output.join(part.file()), &questions)?;
-        versions.push(version);
+        versions.push(if added { "2.0".to_owned() } else { version });
         kept.push(questions);
     }
     if kept.is_empty() {
@@ -144,6 +245,21 @@ fn dataset(cx: &StageCx<'_>) -> Result<(), StageError> {
     let plain = if wanted.source.as_deref() == Some("sample") { "sample" } else { "squad" };
     Info { name: wanted.name.unwrap_or_else(|| plain.to_owned()), version: version.to_owned() }.write(output)?;
     Ok(())
+}
+
+/// The questions of a part that are kept, and those that are added: articles, negatives, balance, count, in this order. Says whether
+/// negatives were added.
+fn select(cx: &StageCx<'_>, questions: Vec<Question>, wanted: &Wanted, part: Part) -> Result<(Vec<Question>, bool), Error> {
+    let (selection, seed) = (wanted.selection(part), wanted.subset_seed);
+    let questions = subset::articles(questions, selection.articles, selection.limit_articles, seed, part)?;
+    let (mut questions, added) = negatives::add(cx, questions, selection.negatives, seed, part);
+    if added {
+        check::unique(&questions, part)?;
+    }
+    if selection.balance {
+        questions = subset::balanced(questions, seed, part)?;
+    }
+    Ok((subset::limited(questions, selection.limit, seed, selection.balance), added))
 }
 
 fn report(cx: &StageCx<'_>, part: Part, questions: &[Question]) {

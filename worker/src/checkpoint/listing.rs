@@ -5,7 +5,7 @@ use std::path::Path;
 use qapipe_engine::StageError;
 use qapipe_stages::tokenizer::{PIECES, TOKENIZER, VOCABULARY};
 
-use super::{CONFIG, WEIGHTS};
+use super::{CONFIG, INDEX, WEIGHTS};
 use crate::error::Error;
 
 /// Weights in formats that can run code when they are read.
@@ -25,13 +25,13 @@ pub fn list(folder: &Path, name: &str) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Checks that files make a model: configuration, weights as safetensors, a tokenizer.
+/// Checks that files make a model: configuration, weights as safetensors in one file or several with an index, a tokenizer.
 ///
 /// # Errors
 /// Where one is missing, or the weights are pickled: reading those can run code, so they are refused.
 pub fn check(files: &[String], name: &str) -> Result<(), Error> {
     let has = |wanted: &str| files.iter().any(|file| file == wanted);
-    if !has(WEIGHTS) {
+    if !has(WEIGHTS) && !has(INDEX) {
         return Err(without_weights(files, name));
     }
     if !has(CONFIG) {
@@ -43,12 +43,8 @@ pub fn check(files: &[String], name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The error for a model without `model.safetensors`: which other weights it has, and what to do about them.
+/// The error for a model without safetensors: which other weights it has, and what to do about them.
 fn without_weights(files: &[String], name: &str) -> Error {
-    if files.iter().any(|file| file.ends_with(".safetensors.index.json")) {
-        let message = format!("{name}: the weights are in several files, which is not supported");
-        return Error::Stage(StageError::failed(message).help("save the model as one model.safetensors"));
-    }
     let pickled =
         |file: &&String| Path::new(file).extension().is_some_and(|end| PICKLES.iter().any(|pickle| end.eq_ignore_ascii_case(pickle)));
     if let Some(pickle) = files.iter().find(pickled) {
@@ -57,7 +53,7 @@ fn without_weights(files: &[String], name: &str) -> Error {
             StageError::failed(message).help("convert it to model.safetensors where you trust it, or take a revision that has one"),
         );
     }
-    Error::failed(format!("{name}: holds no {WEIGHTS}"))
+    Error::failed(format!("{name}: holds no {WEIGHTS} and no {INDEX}"))
 }
 
 #[cfg(test)]
@@ -77,7 +73,10 @@ mod tests {
             checked(&["config.json", "model.safetensors"]),
             Err("hub:x/y: holds no tokenizer.json, no vocab.txt and no spiece.model".into())
         );
-        assert_eq!(checked(&["config.json", "vocab.txt"]), Err("hub:x/y: holds no model.safetensors".into()));
+        assert_eq!(
+            checked(&["config.json", "vocab.txt"]),
+            Err("hub:x/y: holds no model.safetensors and no model.safetensors.index.json".into())
+        );
     }
 
     #[test]
@@ -86,7 +85,6 @@ mod tests {
             let error = checked(&["config.json", file, "vocab.txt"]);
             assert!(error.is_err_and(|text| text.contains(file) && text.contains("refused")));
         }
-        let sharded = checked(&["model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin"]);
-        assert!(sharded.is_err_and(|text| text.contains("several files")));
+        assert_eq!(checked(&["config.json", "model-1-of-1.safetensors", "model.safetensors.index.json", "a.bin", "vocab.txt"]), Ok(()));
     }
 }

@@ -7,7 +7,8 @@ pub mod words;
 use std::path::Path;
 
 use qapipe_engine::StageError;
-use qapipe_nn::{AnyModel, Network};
+use qapipe_nn::weights::Index;
+use qapipe_nn::{AnyModel, Network, NnError};
 use qapipe_stages::features::{Info, InfoForm};
 use qapipe_stages::form::Form;
 use qapipe_stages::tokenizer::{self, TOKENIZER_FILES, TextTokenizer};
@@ -22,6 +23,8 @@ pub use trained::Trained;
 pub const CONFIG: &str = "config.json";
 /// The weights.
 pub const WEIGHTS: &str = "model.safetensors";
+/// The index of weights in several files, where they are not in one.
+pub const INDEX: &str = Index::FILE;
 
 /// Copies a file: shared blocks where the file system can, bytes elsewhere. The copy is writable, whatever the original was.
 ///
@@ -104,11 +107,25 @@ pub fn other_form(model: &AnyModel) -> StageError {
     StageError::failed(message).help("tokenize with this very model")
 }
 
-/// Bytes of a model's weights on disk.
+/// Bytes of a model's weights on disk: of their one file, or of those that their index names.
 ///
 /// # Errors
-/// What the file system says.
+/// What the file system says, or where the index is broken.
 pub fn weight_bytes(folder: &Path) -> Result<u64, Error> {
-    let path = folder.join(WEIGHTS);
-    Ok(std::fs::metadata(&path).map_err(Error::io(&path))?.len())
+    let bytes = |file: &str| -> Result<u64, Error> {
+        let path = folder.join(file);
+        Ok(std::fs::metadata(&path).map_err(Error::io(&path))?.len())
+    };
+    if folder.join(WEIGHTS).exists() || !folder.join(INDEX).exists() {
+        return bytes(WEIGHTS);
+    }
+    index(folder)?.files().map(bytes).sum()
+}
+
+/// The index of a folder whose weights are in several files.
+///
+/// # Errors
+/// Where it is missing or broken.
+pub fn index(folder: &Path) -> Result<Index, Error> {
+    Ok(Index::open(&folder.join(INDEX)).map_err(NnError::from)?)
 }

@@ -45,8 +45,9 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     Ok(())
 }
 
-/// All files of a model that are taken.
-const FILES: [&str; 6] = [CONFIG, WEIGHTS, TOKENIZER, SETTINGS, VOCABULARY, PIECES];
+/// The files of a model that are taken, beside its weights. The configuration comes first: a model that is not known is refused before
+/// gigabytes of it come.
+const FILES: [&str; 5] = [CONFIG, TOKENIZER, SETTINGS, VOCABULARY, PIECES];
 
 /// Brings a model in from the hub or a folder, and checks that its files belong together.
 fn bring(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Error> {
@@ -71,6 +72,8 @@ fn bring(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Error> {
 }
 
 /// Copies a model's files, each from where `find` says that it lies.
+///
+/// Weights in several files stay several, with their index: so they are byte for byte what was published, and nothing is rewritten.
 fn take(
     cx: &StageCx<'_>,
     source: &str,
@@ -79,11 +82,37 @@ fn take(
     find: impl Fn(&str) -> Result<PathBuf, Error>,
 ) -> Result<(), Error> {
     checkpoint::check(there, source)?;
-    for name in FILES.into_iter().filter(|&name| there.iter().any(|file| file == name)) {
+    let has = |name: &str| there.iter().any(|file| file == name);
+    let bring = |name: &str| -> Result<(), Error> {
         cx.checkpoint()?;
-        copy(&find(name)?, &output.join(name))?;
+        copy(&find(name)?, &output.join(name))
+    };
+    for name in FILES.into_iter().filter(|name| has(name)) {
+        bring(name)?;
+        if name == CONFIG {
+            check_family(source, &output.join(CONFIG))?;
+        }
     }
-    Ok(())
+    if has(WEIGHTS) {
+        return bring(WEIGHTS);
+    }
+    bring(checkpoint::INDEX)?;
+    let index = checkpoint::index(output)?;
+    if let Some(file) = index.files().find(|file| !has(file)) {
+        let message = format!("{source}: {} names {file}, which is not there", checkpoint::INDEX);
+        return Err(Error::Stage(StageError::failed(message).help("all files of the weights belong together: fetch this one as well")));
+    }
+    index.files().try_for_each(bring)
+}
+
+/// Checks that a configuration is one of a family that is known.
+fn check_family(source: &str, config: &Path) -> Result<(), Error> {
+    let text = std::fs::read_to_string(config).map_err(Error::io(config))?;
+    let checked = models::family(&text).and_then(|family| (family.check)(&text));
+    checked.map_err(|error| {
+        let error = StageError::failed(format!("{source}: {error}"));
+        Error::Stage(error.help("the model's architecture decides: take a checkpoint of a family that is known"))
+    })
 }
 
 /// Makes a new model with random weights.

@@ -40,11 +40,13 @@ pub struct Lab {
     pub folder: tempfile::TempDir,
     pub outputs: BTreeMap<String, PathBuf>,
     pub ear: Ear,
+    /// Whether the network is off limits.
+    pub offline: bool,
 }
 
 impl Lab {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), outputs: BTreeMap::new(), ear: Ear::default() }
+        Self { folder: tempfile::tempdir().unwrap(), outputs: BTreeMap::new(), ear: Ear::default(), offline: true }
     }
 
     /// Runs the stages of a pipeline's text, but for those whose name has run before.
@@ -98,7 +100,7 @@ impl Lab {
             seed: stage.seed,
             device: "cpu".into(),
             threads: 1,
-            offline: true,
+            offline: self.offline,
             strict: false,
             rows: self.folder.path().join("rows"),
             anew: false,

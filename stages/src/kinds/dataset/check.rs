@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use qapipe_cache::Digest;
 use qapipe_engine::StageCx;
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -111,26 +110,14 @@ fn nearest(answer: &Answer, context: &str) -> Option<Answer> {
     Some(Answer { start: u32::try_from(place).ok()?, ..answer.clone() })
 }
 
-fn unique(questions: &[Question], part: Part) -> Result<(), Error> {
+/// Refuses an id that a part has twice.
+pub(super) fn unique(questions: &[Question], part: Part) -> Result<(), Error> {
     let mut seen = HashSet::with_capacity(questions.len());
     match questions.iter().find(|question| !seen.insert(question.id.as_str())) {
         None => Ok(()),
         Some(question) => Err(Error::data(format!("the {} part has question {} twice", part.name(), question.id))
             .help("give every question an id of its own")),
     }
-}
-
-/// Keeps `limit` questions: those whose ids hash lowest. A smaller subset is part of a larger one.
-pub(super) fn subset(questions: Vec<Question>, limit: Option<usize>, seed: u64) -> Vec<Question> {
-    let Some(limit) = limit.filter(|&limit| limit < questions.len()) else { return questions };
-    let mut order: Vec<(Digest, usize)> = questions
-        .par_iter()
-        .enumerate()
-        .map(|(row, question)| (Digest::of_bytes(format!("{seed} {}", question.id).as_bytes()), row))
-        .collect();
-    order.par_sort_unstable();
-    let chosen: HashSet<usize> = order[..limit].iter().map(|&(_, row)| row).collect();
-    questions.into_iter().enumerate().filter(|(row, _)| chosen.contains(row)).map(|(_, question)| question).collect()
 }
 
 /// Says so where questions of the dev part are in the train part as well.

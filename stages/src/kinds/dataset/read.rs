@@ -1,14 +1,14 @@
 //! Where the questions of a dataset stage come from.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use qapipe_engine::{StageCx, StageError};
 
 use super::Wanted;
 use crate::error::Error;
 use crate::examples::Part;
-use crate::hub::{Hub, Sort};
+use crate::hub::{self, Hub, Sort};
 use crate::squad_json::Questions;
 use crate::{sample, squad_json, squad_parquet};
 
@@ -58,20 +58,10 @@ fn files(cx: &StageCx<'_>, param: &str, value: &str, part: Part) -> Result<Optio
         return Ok(Some(vec![(value.to_owned(), path.to_owned())]));
     }
     let mut listed = Vec::new();
-    list(path, "", &mut listed).map_err(|e| StageError::io(path, &e))?;
+    hub::list(path, "", &mut listed).map_err(|e| StageError::io(path, &e))?;
     let chosen = choose(&listed, part, value)?;
     let files: Vec<_> = chosen.into_iter().map(|file| (format!("{value}/{file}"), path.join(&file))).collect();
     Ok((!files.is_empty()).then_some(files))
-}
-
-fn list(folder: &Path, prefix: &str, found: &mut Vec<String>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let name = format!("{prefix}{name}");
-        if entry.path().is_dir() { list(&entry.path(), &format!("{name}/"), found)? } else { found.push(name) }
-    }
-    Ok(())
 }
 
 fn names(part: Part) -> &'static str {
