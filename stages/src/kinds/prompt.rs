@@ -98,6 +98,10 @@ impl StageKind for Prompt {
     }
 
     fn check(&self, values: &Values) -> Result<(), Invalid> {
+        let stops = values.get("stop").and_then(serde_json::Value::as_array);
+        if stops.is_some_and(|stops| stops.iter().any(|stop| stop.as_str() == Some(""))) {
+            return Err(Invalid::new("stop", "an empty text ends every answer before it begins").help("write `stop = []` for none at all"));
+        }
         let context = values.get("context").and_then(serde_json::Value::as_bool).unwrap_or(true);
         match values.text("template").map(Template::parse) {
             Some(Err(wrong)) => {
