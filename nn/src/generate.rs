@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{NnError, Result};
 use crate::models::{Decoding, Writer};
-use crate::packed::Packed;
+use crate::packed::{Packed, signed};
 
 /// Tokens between two looks at whether all texts have ended: on CUDA a look waits for the device.
 const LOOK_EVERY: i64 = 4;
@@ -28,8 +28,10 @@ pub struct Generated {
     pub tokens: Vec<u32>,
     /// Whether it ended by itself.
     pub ended: bool,
-    /// The logarithm of its probability, the end token's included.
+    /// The logarithm of its probability, the end token's included: the sum of `scores`.
     pub log_probability: f64,
+    /// The logarithm of the probability of each of its tokens, given those before.
+    pub scores: Vec<f64>,
     /// The logarithm of the probability that [`Limits::not_first`] had come first; zero where there is none.
     pub not_first: f64,
 }
@@ -40,10 +42,27 @@ pub struct Generated {
 /// Where a source is beyond what the model takes, `most` is not positive, the logits are no numbers, and what libtorch reports.
 pub fn greedy(model: &dyn Writer, sources: &Packed, limits: &Limits) -> Result<Vec<Generated>> {
     let _guard = tch::no_grad_guard();
-    if limits.most < 1 {
-        return Err(NnError::Input("there is no room for a token".into()));
+    write(Run::new(model, sources, limits, limits.most)?, sources, limits)
+}
+
+/// As [`greedy`], and for each source the logarithm of the probability that it goes on with `text` instead, up to and with the likeliest of the
+/// tokens that end a text: what is written and `text` are measured alike, and every source is read once.
+///
+/// # Errors
+/// As [`greedy`], and where `text` has a token that the model does not know.
+pub fn greedy_beside(model: &dyn Writer, sources: &Packed, limits: &Limits, text: &[u32]) -> Result<(Vec<Generated>, Vec<f64>)> {
+    let _guard = tch::no_grad_guard();
+    if let Some(id) = text.iter().find(|&&id| i64::from(id) >= model.vocabulary()) {
+        let limit = model.vocabulary();
+        return Err(NnError::Input(format!("token id {id} is not below vocab_size {limit}: the tokenizer is another model's")));
     }
-    let mut run = Run::new(model, sources, limits)?;
+    let run = Run::new(model, sources, limits, limits.most.max(signed(text.len() + 1)))?;
+    let beside = run.likelihoods(text)?;
+    Ok((write(run, sources, limits)?, beside))
+}
+
+/// Writes until every text has ended.
+fn write(mut run: Run<'_>, sources: &Packed, limits: &Limits) -> Result<Vec<Generated>> {
     for step in 0..limits.most {
         run.step()?;
         let look = sources.device() == Device::Cpu || (step + 1) % LOOK_EVERY == 0;
@@ -67,11 +86,15 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(model: &'a dyn Writer, sources: &Packed, limits: &Limits) -> Result<Self> {
+    /// Reads the sources; there is room for `most` tokens.
+    fn new(model: &'a dyn Writer, sources: &Packed, limits: &Limits, most: i64) -> Result<Self> {
+        if limits.most < 1 {
+            return Err(NnError::Input("there is no room for a token".into()));
+        }
         let mut ends = vec![false; usize::try_from(model.vocabulary()).unwrap_or(0)];
         limits.ends.iter().for_each(|&id| ends.iter_mut().skip(id as usize).take(1).for_each(|end| *end = true));
         Ok(Self {
-            decoding: model.start(sources, limits.most)?,
+            decoding: model.start(sources, most)?,
             ends: Tensor::f_from_slice(&ends)?.f_to(sources.device())?,
             not_first: limits.not_first.map(i64::from),
             done: Tensor::f_zeros([sources.sequences()], (Kind::Bool, sources.device()))?,
@@ -79,6 +102,22 @@ impl<'a> Run<'a> {
             scores: Vec::new(),
             first: None,
         })
+    }
+
+    /// The logarithm of the probability that each source goes on with a text and then ends, before anything is written.
+    fn likelihoods(&self, text: &[u32]) -> Result<Vec<f64>> {
+        let mut decoding = self.decoding.fork()?;
+        let rows = self.done.size()[0];
+        let mut sum = Tensor::f_zeros([rows], (Kind::Double, self.done.device()))?;
+        let mut last = None;
+        for &id in text {
+            let scores = decoding.next(last.as_ref())?.f_log_softmax(-1, Kind::Float)?;
+            sum = sum.f_add(&scores.f_select(1, i64::from(id))?.f_to_kind(Kind::Double)?)?;
+            last = Some(Tensor::f_full([rows], i64::from(id), (Kind::Int64, self.done.device()))?);
+        }
+        let scores = decoding.next(last.as_ref())?.f_log_softmax(-1, Kind::Float)?;
+        let end = scores.f_masked_fill(&self.ends.f_logical_not()?, f64::NEG_INFINITY)?.f_amax([-1_i64], false)?;
+        Ok(Vec::<f64>::try_from(sum.f_add(&end.f_to_kind(Kind::Double)?)?.f_to(Device::Cpu)?)?)
     }
 
     fn step(&mut self) -> Result<()> {
@@ -116,5 +155,6 @@ fn generated(tokens: &[i64], scores: &[f64], limits: &Limits, not_first: f64) ->
     let ids: Vec<u32> = tokens.iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)).collect();
     let end = ids.iter().position(|id| limits.ends.contains(id));
     let length = end.map_or(ids.len(), |end| end + 1);
-    Generated { tokens: ids[..length].to_vec(), ended: end.is_some(), log_probability: scores[..length].iter().sum(), not_first }
+    let scores = scores[..length].to_vec();
+    Generated { tokens: ids[..length].to_vec(), ended: end.is_some(), log_probability: scores.iter().sum(), scores, not_first }
 }

@@ -25,7 +25,7 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use builder::LoadReport;
 pub use error::{NnError, Result};
 pub use forward::Forward;
-pub use generate::{Generated, Limits, greedy};
+pub use generate::{Generated, Limits, greedy, greedy_beside};
 pub use layers::{Scan, ScanWay, selective_scan};
 pub use loss::span_loss;
 pub use models::{

@@ -8,11 +8,11 @@ use std::path::Path;
 use qapipe_nn::parity::TOLERANCE;
 use qapipe_nn::{
     AdamW, AdamWConfig, Forward, Limits, LoadReport, MambaConfig, MambaForCausalLm, Network, NnError, Packed, Pairs, Placement, Weights,
-    Writer, greedy, models,
+    Writer, greedy, greedy_beside, models,
 };
 use tch::{Device, Kind, Tensor};
 
-use common::{difference, fixture_of, numbers, values, write};
+use common::{difference, fixture_of, numbers, same_gradients, values, write};
 
 fn folder() -> std::path::PathBuf {
     fixture_of("mamba_tiny")
@@ -82,15 +82,12 @@ fn logits(model: &MambaForCausalLm, rows: &[&[u32]]) -> Tensor {
 #[test]
 fn gradients_of_every_parameter_agree() {
     let (mut model, golden) = (model(), golden());
-    let loss = row_loss(&model, &pairs(), &mut Forward::training(1));
-    assert!(difference(&loss.view(1), &golden.tensor("row_loss").unwrap()) < TOLERANCE);
-    model.parameters_mut().backward(&loss).unwrap();
-    let names: Vec<String> = model.parameters().iter().flat_map(|one| one.names()).map(str::to_owned).collect();
-    assert_eq!(names.len(), 26);
-    for name in names {
-        let found = difference(&model.parameters().gradient(&name).unwrap(), &golden.tensor(&format!("grad.{name}")).unwrap());
-        assert!(found < TOLERANCE, "{name}: {found}");
-    }
+    assert_eq!(model.parameters().iter().flat_map(|one| one.names()).count(), 26);
+    same_gradients(&mut model, &golden, TOLERANCE, &[], |model, share| {
+        let loss = row_loss(model, &pairs(), &mut Forward::training(1));
+        assert!(difference(&loss.view(1), &golden.tensor("row_loss").unwrap()) < TOLERANCE);
+        model.parameters_mut().backward(&(loss * share)).unwrap();
+    });
 }
 
 #[test]
@@ -313,6 +310,21 @@ fn writing_is_what_reading_all_gives() {
         }
         assert_eq!(written.tokens, text[source.len()..]);
         assert!((written.log_probability - score).abs() < 1e-4, "{} and {score}", written.log_probability);
+    }
+}
+
+#[test]
+fn another_text_is_told_its_probability_beside_and_what_is_written_stays_the_same() {
+    let (model, rows) = (model(), rows());
+    let sources: Vec<&[u32]> = rows.iter().map(|(source, _)| source.as_slice()).collect();
+    let limits = Limits { most: 5, ends: vec![0], not_first: None };
+    let (written, beside) = greedy_beside(&model, &packed(&sources), &limits, &[3, 14, 15]).unwrap();
+    assert_eq!(written, greedy(&model, &packed(&sources), &limits).unwrap());
+    let targets: Vec<(&[u32], &[u32])> = sources.iter().map(|&source| (source, &[3, 14, 15, 0][..])).collect();
+    let pairs = Pairs::collate(qapipe_nn::Form::Causal, &targets).unwrap();
+    let sums = numbers(&pairs.sums(&model.forward(&pairs, &mut Forward::inference()).unwrap()).unwrap());
+    for (told, sum) in beside.iter().zip(sums) {
+        assert!((told - f64::from(sum)).abs() < 1e-4, "{told} and {sum}");
     }
 }
 

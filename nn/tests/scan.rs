@@ -126,6 +126,12 @@ fn long_sequences_agree() {
 }
 
 #[test]
+fn a_single_token_has_a_gradient() {
+    compare(&Case::new(&[1], 3, 2, 5), 1);
+    compare(&Case::new(&[1, 1, 1], 3, 2, 5), 1);
+}
+
+#[test]
 fn the_gradient_is_the_slope() {
     let mut case = Case::new(&[3, 5], 2, 3, 4);
     let (_, found) = case.gradients(ScanWay::Best);

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use qapipe_nn::parity::TOLERANCE;
 use qapipe_nn::{
-    Forward, Limits, Network, NnError, Packed, Pairs, Placement, T5Config, T5ForConditionalGeneration, Weights, Writer, greedy, models,
+    Forward, Limits, Network, NnError, Packed, Pairs, Placement, T5Config, T5ForConditionalGeneration, Weights, Writer, greedy,
+    greedy_beside, models,
 };
 use tch::{Device, Kind, Tensor};
 
-use common::{difference, numbers};
+use common::{difference, numbers, same_gradients};
 
 const FIXTURES: [&str; 2] = ["t5_tiny", "t5_v11_tiny"];
 
@@ -56,18 +57,12 @@ fn sources(rows: &[(Vec<u32>, Vec<u32>)]) -> Packed {
 fn gradients_of_all_parameters_agree() {
     for name in FIXTURES {
         let (mut model, golden) = (load(name), golden(name));
-        let scores = model.forward(&pairs(&model, &rows(name)), &mut Forward::training(1)).unwrap();
-        let loss = scores.mean(Kind::Float).neg();
-        assert!(difference(&loss.view(1), &golden.tensor("loss").unwrap()) < TOLERANCE);
-        model.parameters_mut().backward(&loss).unwrap();
-        let names: Vec<&str> = golden.names().filter_map(|name| name.strip_prefix("grad.")).collect();
-        let all: usize = model.parameters().iter().map(|one| one.names().count()).sum();
-        assert_eq!(names.len(), all);
-        for parameter in names {
-            let theirs = golden.tensor(&format!("grad.{parameter}")).unwrap();
-            let found = difference(&model.parameters().gradient(parameter).unwrap(), &theirs);
-            assert!(found < 2.0 * TOLERANCE, "{name} {parameter}: {found} of {}", theirs.abs().max().double_value(&[]));
-        }
+        let pairs = pairs(&model, &rows(name));
+        same_gradients(&mut model, &golden, 2.0 * TOLERANCE, &[], |model, share| {
+            let loss = model.forward(&pairs, &mut Forward::training(1)).unwrap().mean(Kind::Float).neg();
+            assert!(difference(&loss.view(1), &golden.tensor("loss").unwrap()) < TOLERANCE);
+            model.parameters_mut().backward(&(loss * share)).unwrap();
+        });
     }
 }
 
@@ -110,6 +105,26 @@ fn a_token_may_be_kept_from_coming_first_and_its_probability_is_told() {
     let wanted = numbers(&model.forward(&pairs(&model, &targets), &mut Forward::inference()).unwrap());
     for (text, wanted) in kept.iter().zip(wanted) {
         assert!((text.not_first - f64::from(wanted)).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn another_text_is_told_its_probability_beside_and_what_is_written_stays_the_same() {
+    for name in FIXTURES {
+        let (model, rows) = (load(name), rows(name));
+        let limits = Limits { most: 3, ends: vec![1, 7], not_first: None };
+        let (written, beside) = greedy_beside(&model, &sources(&rows), &limits, &[5, 9, 11, 2]).unwrap();
+        assert_eq!(written, greedy(&model, &sources(&rows), &limits).unwrap());
+        let sums = |end: u32| {
+            let rows: Vec<(Vec<u32>, Vec<u32>)> = rows.iter().map(|(source, _)| (source.clone(), vec![5, 9, 11, 2, end])).collect();
+            let pairs = pairs(&model, &rows);
+            numbers(&pairs.sums(&model.forward(&pairs, &mut Forward::inference()).unwrap()).unwrap())
+        };
+        for ((told, one), other) in beside.iter().zip(sums(1)).zip(sums(7)) {
+            assert!((told - f64::from(one.max(other))).abs() < 1e-4, "{told} of {one} and {other}");
+        }
+        assert!(written.iter().all(|text| text.scores.len() == text.tokens.len()));
+        assert!(greedy_beside(&model, &sources(&rows), &limits, &[28]).unwrap_err().to_string().contains("token id 28"));
     }
 }
 

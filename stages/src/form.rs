@@ -37,7 +37,8 @@ impl Form {
         Ok(match config.get("model_type").and_then(Value::as_str) {
             Some("t5") => Self::Seq2Seq,
             Some("mamba") => Self::Causal,
-            None if config.get("ssm_cfg").is_some() => Self::Causal,
+            // The authors' own form of Mamba's configuration names no family.
+            None if ["d_model", "n_layer"].iter().all(|field| config.get(field).is_some()) => Self::Causal,
             _ => Self::Spans,
         })
     }

@@ -34,6 +34,9 @@ pub struct TextMaker<'a> {
     no_answer: Vec<u32>,
 }
 
+/// A source and its target, in tokens.
+type Pair = (Vec<u32>, Vec<u32>);
+
 /// A question's text but for the paragraph: tokens before and after it.
 struct Frame {
     before: Vec<u32>,
@@ -97,11 +100,12 @@ impl<'a> TextMaker<'a> {
     }
 
     /// Source and target of each window of a question.
-    fn texts(&self, examples: &Examples, row: usize, contexts: &[Tokens], space: bool) -> Result<Vec<(Vec<u32>, Vec<u32>)>, Error> {
+    fn texts(&self, examples: &Examples, row: usize, contexts: &[Tokens], space: bool) -> Result<Vec<Pair>, Error> {
         let frame = self.frame(examples, row)?;
         let answer = first_answer(examples, row);
         let given = examples.golds(row).next().map(|gold| self.target(gold)).transpose()?;
         let Some(context) = contexts.get(examples.context_index(row) as usize) else {
+            self.windows(examples.id(row), &frame, 0)?;
             return Ok(vec![(frame.around(&[]), given.unwrap_or_else(|| self.no_answer.clone()))]);
         };
         let shift = u32::from(space);
@@ -121,9 +125,16 @@ impl<'a> TextMaker<'a> {
     fn windows(&self, id: &str, frame: &Frame, length: usize) -> Result<Vec<(usize, usize)>, Error> {
         let taken = frame.before.len() + frame.after.len();
         let (most, stride) = (self.shape.max_length as usize, self.shape.stride as usize);
-        let room = most.saturating_sub(taken);
-        if length <= room {
+        if taken + length == 0 {
+            return Err(Error::data(format!("question {id}: its text is empty")).help("write words around {question} into `template`"));
+        }
+        if taken + length <= most {
             return Ok(vec![(0, length)]);
+        }
+        let room = most.saturating_sub(taken);
+        if length == 0 {
+            let message = format!("question {id}: its text has {taken} tokens, max_length is {most}");
+            return Err(Error::data(message).help("set `max_query_length` to cut long questions, or raise `max_length`"));
         }
         if room <= stride {
             let message = format!(

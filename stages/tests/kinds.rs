@@ -101,3 +101,16 @@ fn values_that_exclude_each_other_are_refused_before_running() {
     assert!(refused("fine-tune", json!({ "train": { "evaluations": 0, "holdout": 0.1, "keep": "best" } })).contains("needs evaluations"));
     assert!(refused("tokenize", json!({ "max_length": 64, "stride": 61 })).contains("leaves no room"));
 }
+
+#[test]
+fn a_prompt_that_cannot_be_is_refused_where_it_stands() {
+    let kind = KINDS.iter().find(|kind| kind.name() == "prompt").unwrap();
+    let refused = |values: Value| {
+        let Value::Object(map) = values else { unreachable!() };
+        kind.check(&Values(map)).unwrap_err()
+    };
+    let stop = refused(json!({"stop": ["\n", ""]}));
+    assert!(stop.param == "stop" && stop.message.contains("an empty text"), "{stop:?}");
+    assert_eq!(refused(json!({"template": "{context}"})).param, "template");
+    assert_eq!(refused(json!({"context": false, "template": "{context} {question}"})).param, "context");
+}

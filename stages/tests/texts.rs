@@ -120,6 +120,70 @@ fn a_question_without_room_is_named() {
     assert!(error.starts_with("question q: ") && error.contains("overlap of 25"), "{error}");
 }
 
+/// What comes of one question under a template, with so many tokens.
+fn under(template: &str, form: Form, question: &Question, max_length: u32) -> Result<Vec<usize>, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.arrow");
+    examples::write(&path, std::slice::from_ref(question)).unwrap();
+    let tokenizer = tokenizer(form);
+    let wording = Wording { template: Template::parse(template).unwrap(), ..wording(form) };
+    let maker = TextMaker::new(&tokenizer, &wording, Shape { max_length, stride: 4, max_query_length: None }).unwrap();
+    let pairs = maker.make(&Examples::open(&path).unwrap(), &|_, _| Ok(())).map_err(|error| error.to_string())?;
+    Ok(pairs.source.lengths.iter().map(|&length| length as usize).collect())
+}
+
+#[test]
+fn no_text_is_longer_than_it_may_be() {
+    let long = Question { question: "long ".repeat(50), ..question("Nothing.", None) };
+    for (template, context) in [("Q: {question}\nA:", "Nothing."), ("{context}\nQ: {question}\nA:", "")] {
+        let long = Question { context: Arc::from(context), ..long.clone() };
+        let error = under(template, Form::Causal, &long, 40).unwrap_err();
+        assert!(error.starts_with("question q: its text has ") && error.contains("max_length is 40"), "{error}");
+    }
+    let words: Vec<String> = (0..200).map(|number| format!("東京{number} 🏔️")).collect();
+    for form in [Form::Seq2Seq, Form::Causal] {
+        let lengths = under(form.template(), form, &question(&words.join(" "), None), 64).unwrap();
+        assert!(lengths.len() > 10 && lengths.iter().all(|&length| length <= 64), "{lengths:?}");
+    }
+}
+
+#[test]
+fn empty_questions_and_paragraphs_are_texts_like_others_but_a_text_of_nothing_is_named() {
+    let empty = Question { question: " ".into(), ..question("", None) };
+    for form in [Form::Seq2Seq, Form::Causal] {
+        assert_eq!(under(form.template(), form, &empty, 64).unwrap().len(), 1);
+    }
+    let error = under("{question}", Form::Causal, &empty, 64).unwrap_err();
+    assert_eq!(error, "question q: its text is empty");
+    assert_eq!(under("{question}", Form::Seq2Seq, &empty, 64).unwrap(), [1], "the end token alone");
+}
+
+#[test]
+fn long_answers_are_cut_and_end_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.arrow");
+    let long = "word ".repeat(60);
+    examples::write(&path, &[question(&long, Some(long.trim()))]).unwrap();
+    let (tokenizer, wording) = (tokenizer(Form::Seq2Seq), Wording { max_target: 7, ..wording(Form::Seq2Seq) });
+    let maker = TextMaker::new(&tokenizer, &wording, Shape { max_length: 900, stride: 10, max_query_length: None }).unwrap();
+    let pairs = maker.make(&Examples::open(&path).unwrap(), &|_, _| Ok(())).unwrap();
+    assert_eq!((pairs.target.items.len(), pairs.target.items[6]), (7, 1));
+}
+
+#[test]
+fn the_form_of_a_model_is_told_by_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let form = |config: &str| {
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        Form::of(folder.path()).unwrap()
+    };
+    assert_eq!(form(r#"{"model_type": "t5"}"#), Form::Seq2Seq);
+    assert_eq!(form(r#"{"model_type": "mamba"}"#), Form::Causal);
+    assert_eq!(form(r#"{"d_model": 768, "n_layer": 24, "ssm_cfg": {}}"#), Form::Causal, "the authors' own form");
+    assert_eq!(form(r#"{"d_model": 768, "n_layer": 24}"#), Form::Causal);
+    assert_eq!(form(r#"{"model_type": "bert"}"#), Form::Spans);
+}
+
 #[test]
 fn byte_level_pieces_give_every_text_back() {
     let tokenizer = tokenizer(Form::Causal);
@@ -169,7 +233,46 @@ fn examples_for_prompts_are_balanced_and_of_other_articles() {
     assert_eq!(shots(&train, &dev, 4, 13, &|_| Ok(true)).unwrap(), shots(&train, &dev, 4, 13, &|_| Ok(true)).unwrap());
     assert_ne!(shots(&train, &dev, 4, 13, &|_| Ok(true)).unwrap(), shots(&train, &dev, 4, 14, &|_| Ok(true)).unwrap());
     assert!(shots(&train, &train, 2, 13, &|_| Ok(true)).is_err(), "paragraphs that are asked about give no examples");
-    assert!(shots(&train, &dev, 2, 13, &|_| Ok(false)).unwrap_err().to_string().contains("0 examples"));
+    let error = shots(&train, &dev, 3, 13, &|_| Ok(false)).unwrap_err().to_string();
+    assert!(error.contains("0 examples with an answer and 0 without") && error.contains("2 and 1 are wanted"), "{error}");
+}
+
+/// Questions of some articles, one each: with an answer or without.
+fn articles(folder: &Path, rows: &[(&str, bool)]) -> Examples {
+    let row = |(number, &(title, answered)): (usize, &(&str, bool))| Question {
+        id: format!("{title}-{number}"),
+        title: Arc::from(title),
+        ..question(&format!("Paragraph {number} of Ösel."), answered.then_some("Ösel"))
+    };
+    let path = folder.join(format!("{}.arrow", rows.len()));
+    examples::write(&path, &rows.iter().enumerate().map(row).collect::<Vec<_>>()).unwrap();
+    Examples::open(&path).unwrap()
+}
+
+#[test]
+fn examples_for_prompts_come_from_other_articles_than_are_asked_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = sample_of(Part::Dev, folder.path());
+    let known = asked.title(0);
+    let train = articles(folder.path(), &[(known, true), ("a", true), (known, false), ("b", false), (known, true)]);
+    let chosen = shots(&train, &asked, 2, 13, &|_| Ok(true)).unwrap();
+    assert!(chosen.iter().all(|&row| train.title(row) != known), "{chosen:?}");
+    assert!(shots(&train, &asked, 3, 13, &|_| Ok(true)).is_err());
+    // A train part of one article has no others: there the paragraphs count.
+    let single = articles(folder.path(), &[(known, true), (known, false)]);
+    assert_eq!(shots(&single, &asked, 2, 13, &|_| Ok(true)).unwrap().len(), 2);
+}
+
+#[test]
+fn examples_for_prompts_make_do_with_one_sort_where_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = sample_of(Part::Dev, folder.path());
+    let answered = articles(folder.path(), &[("a", true), ("b", true), ("c", true)]);
+    assert_eq!(shots(&answered, &asked, 3, 13, &|_| Ok(true)).unwrap().len(), 3);
+    let refused = articles(folder.path(), &[("a", false), ("b", false)]);
+    assert_eq!(shots(&refused, &asked, 0, 13, &|_| Ok(true)).unwrap(), Vec::<usize>::new());
+    let error = shots(&refused, &asked, 2, 13, &|_| Ok(true)).unwrap_err().to_string();
+    assert!(error.contains("0 examples with an answer and 1 without"), "{error}");
 }
 
 #[test]

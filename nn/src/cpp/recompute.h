@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <vector>
@@ -23,10 +24,12 @@ std::vector<at::Tensor> recomputed_gradients(const Function& function, const std
     }
     leaves.push_back(leaf);
   }
-  auto gradients = torch::autograd::grad({function(leaves)}, sources, {gradient});
+  // What does not matter to the result has a gradient of zero: the decay of a scan of a single token.
+  auto gradients = torch::autograd::grad({function(leaves)}, sources, {gradient}, std::nullopt, false, true);
   for (std::size_t i = 0, next = 0; i < inputs.size(); ++i) {
     if (leaves[i].defined() && leaves[i].requires_grad()) {
-      found[i] = gradients[next++];
+      found[i] = gradients[next].defined() ? gradients[next] : at::zeros_like(leaves[i]);
+      ++next;
     }
   }
   return found;

@@ -82,6 +82,12 @@ pub trait Decoding {
     /// # Errors
     /// What libtorch reports.
     fn next(&mut self, last: Option<&Tensor>) -> Result<Tensor>;
+
+    /// The same batch once more, as far as it is: what is written to one of the two leaves the other as it is.
+    ///
+    /// # Errors
+    /// Where there is no memory for it.
+    fn fork(&self) -> Result<Box<dyn Decoding + '_>>;
 }
 
 /// A model of either sort.

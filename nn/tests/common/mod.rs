@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qapipe_nn::{BertConfig, BertForQuestionAnswering, Network, Packed, Placement, Weights};
+use qapipe_nn::{BertConfig, BertForQuestionAnswering, Network, Packed, Parameters, Placement, Weights};
 use tch::{Device, Kind, Tensor};
 
 /// The folder of BERT's golden tensors.
@@ -77,6 +77,35 @@ pub fn numbers(tensor: &Tensor) -> Vec<f32> {
 pub fn values(model: &impl Network) -> Vec<(String, Vec<f32>)> {
     let parameters = model.parameters();
     parameters.iter().flat_map(|one| one.names()).map(|name| (name.to_owned(), numbers(&parameters.value(name).unwrap()))).collect()
+}
+
+/// Parameters whose gradient is not that of the golden tensors: by more than `most`, or by a thousandth of the largest number, for what is
+/// small must be right as well. Those in `noise` need only be small. Both must have the same names.
+pub fn wrong_gradients(parameters: &Parameters, golden: &Weights, most: f64, noise: &[&str]) -> Vec<String> {
+    let mut ours: Vec<&str> = parameters.iter().flat_map(|one| one.names()).collect();
+    let mut theirs: Vec<&str> = golden.names().filter_map(|name| name.strip_prefix("grad.")).collect();
+    ours.sort_unstable();
+    theirs.sort_unstable();
+    assert_eq!(ours, theirs);
+    let told = |name: &&str| {
+        let theirs = golden.tensor(&format!("grad.{name}")).unwrap();
+        let (found, size) = (difference(&parameters.gradient(name).unwrap(), &theirs), theirs.abs().max().double_value(&[]));
+        assert_eq!(size < 1e-6, noise.contains(name), "{name}: {size}");
+        let allowed = if noise.contains(name) { most } else { most.min(1e-3 * size) };
+        (found > allowed).then(|| format!("{name}: {found} of {size}"))
+    };
+    ours.iter().filter_map(told).collect()
+}
+
+/// Asserts that all gradients are those of the golden tensors after a pass back from the whole loss (`pass(1.0)`), and that every one of them
+/// would be seen to be wrong, were it a hundredth too large.
+pub fn same_gradients<N: Network>(model: &mut N, golden: &Weights, most: f64, noise: &[&str], pass: impl Fn(&mut N, f64)) {
+    pass(model, 1.0);
+    assert_eq!(wrong_gradients(model.parameters(), golden, most, noise), Vec::<String>::new());
+    // Gradients are gathered on top of those that are there.
+    pass(model, 0.01);
+    let all: usize = model.parameters().iter().map(|one| one.names().count()).sum();
+    assert_eq!(wrong_gradients(model.parameters(), golden, most, noise).len(), all - noise.len());
 }
 
 /// A safetensors file, written by hand.

@@ -41,7 +41,7 @@ const PARAMS: &[Param] = &[
         "no_answer",
         Ty::Str,
         Default::Str("I don't know."),
-        "The answer of examples that have none; a model that writes it abstains.",
+        "The answer of examples that have none; a model that writes it, or one of the usual ways to say so, abstains.",
     ),
     Param::with(
         "stop",
@@ -83,10 +83,11 @@ impl StageKind for Prompt {
     fn doc(&self) -> &'static str {
         "Asks a model that writes, with examples in the prompt, and takes down its answers.\n\n\
          A prompt is the header, the examples with their answers, and the question. Examples come from the train part only, of other \
-         paragraphs than are asked about, and are the same for every question. The answer is the likeliest text, token by token, up to \
-         the model's end token or a `stop`. \"I don't know\", \"unanswerable\" and the like count as no answer, and so does an \
-         answer that is less likely than `no_answer` by `null_threshold`. Every answer is kept as soon as it is there: what was asked \
-         before, by the same model in the same words, is not asked again. `evaluate` scores the answers."
+         articles than are asked about, and are the same for every question. The usual template is \"{context}\\n\\nQ: {question}\\nA:\" \
+         for Mamba and \"question: {question} context: {context}\" for T5, which ends in \"answer:\" where there are examples. The answer \
+         is the likeliest text, token by token, up to the model's end token or a `stop`. \"I don't know\", \"unanswerable\" and the like \
+         count as no answer, and so does an answer that is less likely than `no_answer` by `null_threshold`. Every answer is kept as soon \
+         as it is there: what was asked before, by the same model in the same words, is not asked again. `evaluate` scores the answers."
     }
 
     fn params(&self) -> &'static [Param] {
@@ -98,6 +99,10 @@ impl StageKind for Prompt {
     }
 
     fn check(&self, values: &Values) -> Result<(), Invalid> {
+        let stops = values.get("stop").and_then(serde_json::Value::as_array);
+        if stops.is_some_and(|stops| stops.iter().any(|stop| stop.as_str() == Some(""))) {
+            return Err(Invalid::new("stop", "an empty text ends every answer before it begins").help("write `stop = []` for none at all"));
+        }
         let context = values.get("context").and_then(serde_json::Value::as_bool).unwrap_or(true);
         match values.text("template").map(Template::parse) {
             Some(Err(wrong)) => {

@@ -78,6 +78,15 @@ pub fn check_features(model: &dyn Network, folder: &Path, info: &Info, longest: 
 /// Where it is missing or broken, or the features are windows.
 pub fn text_tokenizer(folder: &Path, info: &Info) -> Result<TextTokenizer, Error> {
     match &info.form {
+        InfoForm::Texts { form, .. } if Form::of(folder)? != *form => {
+            let (made, model) = if *form == Form::Causal {
+                ("a language model", "an encoder with a decoder")
+            } else {
+                ("an encoder with a decoder", "a language model")
+            };
+            let message = format!("the features are texts for {made}, and the model is {model}");
+            Err(Error::Stage(StageError::failed(message).help("tokenize with this very model")))
+        }
         InfoForm::Texts { form, .. } => Ok(TextTokenizer::open(folder, *form)?),
         InfoForm::Spans { .. } => Err(Error::failed("the features are windows to point into, not texts")),
     }
@@ -90,11 +99,16 @@ pub fn text_tokenizer(folder: &Path, info: &Info) -> Result<TextTokenizer, Error
 pub fn manner<'a>(tokenizer: &'a TextTokenizer, info: &Info, most: usize, null_threshold: f64) -> Result<Manner<'a>, Error> {
     // A language model goes on after its answer; a line is an answer.
     let stops = if tokenizer.form() == Form::Causal { vec!["\n".to_owned()] } else { Vec::new() };
-    let no_answer = match &info.form {
-        InfoForm::Texts { no_answer, .. } => no_answer.clone(),
-        InfoForm::Spans { .. } => vec![tokenizer.end()],
+    let (no_answer, no_answer_text) = match &info.form {
+        InfoForm::Texts { no_answer, no_answer_text, .. } => (without_end(no_answer), no_answer_text.clone()),
+        InfoForm::Spans { .. } => (Vec::new(), String::new()),
     };
-    Ok(Manner { tokenizer, most, ends: tokenizer.ends(&stops)?, stops, no_answer, null_threshold })
+    Ok(Manner { tokenizer, most, ends: tokenizer.ends(&stops)?, stops, no_answer, no_answer_text, null_threshold })
+}
+
+/// A target without the token that ends it.
+pub fn without_end(target: &[u32]) -> Vec<u32> {
+    target.split_last().map_or_else(Vec::new, |(_, before)| before.to_vec())
 }
 
 /// The error for features that are of another form than a model.

@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 
 use qapipe_engine::StageCx;
-use qapipe_nn::{Forward, Generated, Limits, Network, Packed, Pairs, Writer, greedy};
+use qapipe_nn::{Generated, Limits, Network, Packed, Writer, greedy, greedy_beside};
 use qapipe_stages::examples::Examples;
+use qapipe_stages::metric::normalize;
 use qapipe_stages::postprocess::Answer;
 use qapipe_stages::refusal;
 use qapipe_stages::text_features::Texts;
 use qapipe_stages::tokenizer::TextTokenizer;
-use tch::{Device, Kind};
 
 use super::{Answerer, row};
 use crate::error::Error;
@@ -26,8 +26,10 @@ pub struct Manner<'a> {
     pub ends: Vec<u32>,
     /// Texts that end an answer, where one holds more than a token.
     pub stops: Vec<String>,
-    /// What the model writes where there is no answer, the end token last.
+    /// What the model writes where there is no answer, in tokens, without what ends it.
     pub no_answer: Vec<u32>,
+    /// The same as text.
+    pub no_answer_text: String,
     /// Abstain where the logarithm of the probability of no answer exceeds the best answer's by more than this.
     pub null_threshold: f64,
 }
@@ -104,20 +106,16 @@ impl Manner<'_> {
     pub fn propose(&self, model: &dyn Writer, sources: &[&[u32]]) -> Result<Vec<Proposal>, Error> {
         let packed = Packed::of_one_segment(sources)?.to_device(model.parameters().device())?;
         let most = i64::try_from(self.most).unwrap_or(i64::MAX);
-        // Where no answer is the end at once, forbidding it gives the best answer and the probability of none in one go.
-        let at_once = self.no_answer == [self.tokenizer.end()];
-        let not_first = at_once.then(|| self.tokenizer.end());
-        let written = greedy(model, &packed, &Limits { most, ends: self.ends.clone(), not_first })?;
-        let nulls = if at_once { written.iter().map(|text| text.not_first).collect() } else { self.nulls(model, sources)? };
+        let limits = Limits { most, ends: self.ends.clone(), not_first: None };
+        let (written, nulls) = if self.no_answer.is_empty() {
+            // Where no answer is the end at once, forbidding it gives the best answer and the probability of none in one go.
+            let written = greedy(model, &packed, &Limits { not_first: Some(self.tokenizer.end()), ..limits })?;
+            let nulls = written.iter().map(|text| text.not_first).collect();
+            (written, nulls)
+        } else {
+            greedy_beside(model, &packed, &limits, &self.no_answer)?
+        };
         written.iter().zip(nulls).map(|(text, null)| self.proposal(text, null)).collect()
-    }
-
-    /// The logarithm of the probability that nothing is answered to each of some texts.
-    fn nulls(&self, model: &dyn Writer, sources: &[&[u32]]) -> Result<Vec<f64>, Error> {
-        let pairs: Vec<(&[u32], &[u32])> = sources.iter().map(|&source| (source, self.no_answer.as_slice())).collect();
-        let pairs = Pairs::collate(model.form(), &pairs)?.to_device(model.parameters().device())?;
-        let sums = pairs.sums(&model.forward(&pairs, &mut Forward::inference())?)?;
-        Ok(Vec::<f64>::try_from(sums.f_to_device_(Device::Cpu, Kind::Double, false, false)?)?)
     }
 
     /// What was written, as an answer or as none.
@@ -126,11 +124,37 @@ impl Manner<'_> {
             Some((last, before)) if *last == self.tokenizer.end() => before,
             _ => &written.tokens,
         };
-        let text = self.tokenizer.text(ids)?;
+        let whole = self.tokenizer.text(ids)?;
+        let text = self.before_stops(&whole).trim();
+        let score = if self.stopped(&whole) { self.score_to_stop(written)? } else { written.log_probability };
+        let text = if self.is_none(text) { String::new() } else { text.to_owned() };
+        Ok(Proposal { text, score, null })
+    }
+
+    /// A text up to the first of the stops in it.
+    fn before_stops<'t>(&self, text: &'t str) -> &'t str {
         let end = self.stops.iter().filter_map(|stop| text.find(stop.as_str())).min().unwrap_or(text.len());
-        let text = text[..end].trim();
-        let text = if refusal::is(text) { String::new() } else { text.to_owned() };
-        Ok(Proposal { text, score: written.log_probability, null })
+        &text[..end]
+    }
+
+    fn stopped(&self, text: &str) -> bool {
+        self.stops.iter().any(|stop| text.contains(stop.as_str()))
+    }
+
+    /// The logarithm of the probability of what was written up to the token that completes a stop: what a model goes on with after it is no
+    /// part of its answer.
+    fn score_to_stop(&self, written: &Generated) -> Result<f64, Error> {
+        for end in 1..written.tokens.len() {
+            if self.stopped(&self.tokenizer.text(&written.tokens[..end])?) {
+                return Ok(written.scores[..end].iter().sum());
+            }
+        }
+        Ok(written.log_probability)
+    }
+
+    /// Whether a text says that there is no answer: in one of the usual ways, or in the words that were agreed on.
+    fn is_none(&self, text: &str) -> bool {
+        refusal::is(text) || normalize(text) == normalize(self.before_stops(&self.no_answer_text))
     }
 
     /// Chooses between what was written for the windows of a question and no answer: the least probability of none counts, as with

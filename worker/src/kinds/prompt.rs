@@ -16,7 +16,7 @@ use qapipe_stages::template::Template;
 use qapipe_stages::tokenizer::TextTokenizer;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::weight_bytes;
+use crate::checkpoint::{weight_bytes, without_end};
 use crate::error::Error;
 use crate::figures::{Energy, peak};
 use crate::inference::{Manner, Proposal};
@@ -96,10 +96,13 @@ impl Wanted {
 
     /// The words of a prompt.
     fn prompting(&self, form: Form) -> Result<Prompting, Error> {
-        let usual = match (form, self.context) {
-            (_, true) => form.template(),
-            (Form::Causal, false) => "Q: {question}\nA:",
-            (_, false) => "question: {question}",
+        // As T5 was pretrained to read; with examples, something has to tell a paragraph from its answer.
+        let usual = match (form, self.context, self.shots > 0) {
+            (Form::Causal, false, _) => "Q: {question}\nA:",
+            (Form::Causal, true, _) | (_, true, false) => form.template(),
+            (_, true, true) => "question: {question} context: {context} answer:",
+            (_, false, false) => "question: {question}",
+            (_, false, true) => "question: {question} answer:",
         };
         let template = Template::parse(self.template.as_deref().unwrap_or(usual));
         Ok(Prompting {
@@ -122,7 +125,14 @@ impl Wanted {
         let shots = self.shots(data, asked, &prompting, tokenizer, cx)?;
         let prompt = |row: usize| {
             let text = prompting.prompt(&shots, &prompting.question(asked, row));
+            if row == 0 {
+                cx.reporter.log(&format!("the first prompt:\n{text}"));
+            }
             let ids = [tokenizer.before(), &tokenizer.ids(&text)?, tokenizer.after()].concat();
+            if ids.is_empty() {
+                let message = format!("question {}: the prompt is empty", asked.id(row));
+                return Err(Error::Stage(StageError::failed(message).help("write words around {question} into `template`, or a `header`")));
+            }
             if ids.len() <= self.max_length {
                 return Ok(ids);
             }
@@ -160,12 +170,14 @@ impl Wanted {
     /// How answers are written.
     fn manner<'a>(&self, tokenizer: &'a TextTokenizer, data: &std::path::Path) -> Result<Manner<'a>, Error> {
         let always = Settings::of_version(&Info::open(data)?.version).null_threshold;
+        let space = tokenizer.form() == Form::Causal && self.prompting(tokenizer.form())?.spaced();
         Ok(Manner {
             tokenizer,
             most: self.max_answer_length + 1,
             ends: tokenizer.ends(&self.stop)?,
             stops: self.stop.clone(),
-            no_answer: tokenizer.target(&self.no_answer, tokenizer.form() == Form::Causal, self.max_answer_length + 1)?,
+            no_answer: without_end(&tokenizer.target(&self.no_answer, space, self.max_answer_length + 1)?),
+            no_answer_text: self.no_answer.clone(),
             null_threshold: if always == f64::INFINITY { always } else { self.null_threshold },
         })
     }

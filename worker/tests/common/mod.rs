@@ -178,3 +178,6 @@ pub fn tiny_writer(config: &str, limits: &str) -> String {
 
 /// A T5 that learns the sample in seconds.
 pub const TINY_T5: &str = r#"model_type = "t5", d_model = 64, d_kv = 16, d_ff = 128, num_layers = 2, num_heads = 4, dropout_rate = 0.0, feed_forward_proj = "gated-gelu", tie_word_embeddings = false"#;
+
+/// A Mamba that learns the sample in seconds.
+pub const TINY_MAMBA: &str = r#"model_type = "mamba", hidden_size = 64, num_hidden_layers = 2, state_size = 8"#;

@@ -38,4 +38,9 @@ impl Decoding for MambaDecoding<'_> {
         let states = self.model.states(last, &self.one, Some(&mut self.layers))?;
         self.model.logits(&states)
     }
+
+    fn fork(&self) -> Result<Box<dyn Decoding + '_>> {
+        let layers = self.layers.iter().map(Memory::fork).collect::<Result<_>>()?;
+        Ok(Box::new(MambaDecoding { model: self.model, layers, one: self.one.shallow_clone(), first: self.first.shallow_clone() }))
+    }
 }

@@ -32,6 +32,15 @@ pub(super) struct Memory {
     state: Tensor,
 }
 
+impl Memory {
+    /// The same once more. A scan overwrites its state; the window is replaced.
+    pub(super) fn fork(&self) -> Result<Self> {
+        let mut state = self.state.f_zeros_like()?;
+        let _same = state.f_copy_(&self.state)?;
+        Ok(Self { window: self.window.as_ref().map(Tensor::shallow_clone), state })
+    }
+}
+
 impl Mixer {
     pub(super) fn new(builder: &mut Builder<'_>, config: &MambaConfig, prefix: &str) -> Result<Self> {
         let (width, channels, rank, state) = (config.hidden_size, config.channels(), config.rank(), config.state_size);

@@ -73,6 +73,12 @@ impl Decoding for T5Decoding<'_> {
         self.written += 1;
         model.logits(&model.decoder.finish(&states, kind, &Forward::inference())?)
     }
+
+    fn fork(&self) -> Result<Box<dyn Decoding + '_>> {
+        let layers = self.layers.iter().map(Memory::fork).collect::<Result<_>>()?;
+        let (bias, mask) = (self.bias.shallow_clone(), self.mask.as_ref().map(Tensor::shallow_clone));
+        Ok(Box::new(T5Decoding { model: self.model, layers, bias, mask, rows: self.rows, written: self.written }))
+    }
 }
 
 impl Memory {
@@ -84,6 +90,14 @@ impl Memory {
         let size = [2, source.packed.sequences(), model.config.num_heads, places, model.config.d_kv];
         let own = Tensor::f_zeros(size, (source.states.kind(), source.states.device()))?;
         Ok(Self { own, source: (source.packed.spread(&key)?, source.packed.spread(&value)?) })
+    }
+
+    /// The same once more: of what was written a copy, of the sources the same numbers.
+    fn fork(&self) -> Result<Self> {
+        let (key, value) = &self.source;
+        let mut own = self.own.f_zeros_like()?;
+        let _same = own.f_copy_(&self.own)?;
+        Ok(Self { own, source: (key.shallow_clone(), value.shallow_clone()) })
     }
 }
 
