@@ -96,7 +96,7 @@ impl Memory {
     fn fork(&self) -> Result<Self> {
         let (key, value) = &self.source;
         let mut own = self.own.f_zeros_like()?;
-        let _same = own.f_copy_(&self.own)?;
+        own.f_copy_(&self.own)?;
         Ok(Self { own, source: (key.shallow_clone(), value.shallow_clone()) })
     }
 }
