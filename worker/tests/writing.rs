@@ -75,6 +75,22 @@ fn an_asking_that_was_cut_off_goes_on_where_it_was() {
     assert!(rows(&lab).iter().zip(rows(&whole)).all(|(one, other)| one.prediction == other.prediction && one.id == other.id));
 }
 
+#[test]
+fn another_margin_asks_nothing_anew() {
+    let mut lab = Lab::new();
+    let margin = |name: &str, at: &str| asking("limit_dev = 8", &format!("shots = 1\nnull_threshold = {at}")).replace("asked", name);
+    let rows = |lab: &Lab, name: &str| read_table::<PredictionRow>(lab.path(&format!("{name}.predictions"))).unwrap();
+    lab.run(&margin("never", "1e9")).unwrap();
+    lab.outputs.remove("scores.metrics");
+    lab.run(&margin("always", "-1e9")).unwrap();
+    assert_eq!(line(&lab, "answered before"), "8 questions, 8 of them answered before");
+    let (never, always) = (rows(&lab, "never"), rows(&lab, "always"));
+    assert!(never.iter().all(|row| Some(&row.prediction) == row.candidate.as_ref()));
+    assert!(always.iter().all(|row| row.prediction.is_empty()));
+    let sure = |rows: &[PredictionRow]| rows.iter().map(|row| (row.candidate.clone(), row.na_score)).collect::<Vec<_>>();
+    assert_eq!(sure(&never), sure(&always));
+}
+
 /// A data set of files: questions to their paragraphs, without an answer where there is none.
 fn squad(lab: &Lab, part: &str, rows: &[(&str, &str, Option<&str>)]) -> String {
     let question = |(number, (context, question, answer)): (usize, &(&str, &str, Option<&str>))| {

@@ -36,7 +36,7 @@ impl Memory {
     /// The same once more. A scan overwrites its state; the window is replaced.
     pub(super) fn fork(&self) -> Result<Self> {
         let mut state = self.state.f_zeros_like()?;
-        let _same = state.f_copy_(&self.state)?;
+        state.f_copy_(&self.state)?;
         Ok(Self { window: self.window.as_ref().map(Tensor::shallow_clone), state })
     }
 }

@@ -10,11 +10,15 @@ use crate::layers::biased;
 use crate::models::Decoding;
 use crate::packed::Packed;
 
+/// Tokens whose bias is made at once: of all that may come it would grow with their square.
+const ROWS: i64 = 64;
+
 /// A batch under way: keys and values of what was written and of the sources.
 pub(super) struct T5Decoding<'a> {
     model: &'a T5ForConditionalGeneration,
     layers: Vec<Memory>,
-    /// What is added to the scores of each token that may come, `[1, heads, places, places]`.
+    /// What is added to the scores of the tokens that come next, at most [`ROWS`] of them, `[1, heads, rows, places]`; the first of them is
+    /// a multiple of that.
     bias: Tensor,
     /// Zero where a source has a token, minus infinity elsewhere: `[rows, heads, 1, width]`. None where all are equally long.
     mask: Option<Tensor>,
@@ -40,7 +44,7 @@ impl<'a> T5Decoding<'a> {
         let layers = model.decoder.blocks.iter().map(|block| Memory::new(block, &source, model, places)).collect::<Result<_>>()?;
         let wide = [rows, model.config.num_heads, 1, packed.width()];
         let mask = if packed.is_even() { None } else { Some(additive(packed.mask()?, states.kind())?.f_expand(wide, false)?) };
-        Ok(Self { model, layers, bias: model.decoder.bias(places)?, mask, rows, written: 0 })
+        Ok(Self { model, layers, bias: model.decoder.bias(0, places.min(ROWS), places)?, mask, rows, written: 0 })
     }
 
     /// One layer: what it makes of residual states `[rows, d_model]`.
@@ -66,7 +70,12 @@ impl Decoding for T5Decoding<'_> {
         let start = || Tensor::f_full([self.rows], model.config.start(), (Kind::Int64, model.parameters.device()));
         let ids = last.map_or_else(start, |last| Ok(last.shallow_clone()))?;
         let mut states = model.shared.forward(&ids)?.f_to_kind(Kind::Float)?;
-        let bias = self.bias.f_narrow(2, self.written, 1)?.f_expand([self.rows, -1, -1, -1], false)?;
+        let row = self.written % ROWS;
+        if row == 0 && self.written > 0 {
+            let places = self.bias.size()[3];
+            self.bias = model.decoder.bias(self.written, ROWS.min(places - self.written), places)?;
+        }
+        let bias = self.bias.f_narrow(2, row, 1)?.f_expand([self.rows, -1, -1, -1], false)?;
         for number in 0..self.layers.len() {
             states = self.layer(number, &states, &bias)?;
         }
@@ -96,7 +105,7 @@ impl Memory {
     fn fork(&self) -> Result<Self> {
         let (key, value) = &self.source;
         let mut own = self.own.f_zeros_like()?;
-        let _same = own.f_copy_(&self.own)?;
+        own.f_copy_(&self.own)?;
         Ok(Self { own, source: (key.shallow_clone(), value.shallow_clone()) })
     }
 }

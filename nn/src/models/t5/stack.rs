@@ -37,7 +37,7 @@ impl Stack {
 
     /// States `[tokens, d_model]` of embeddings `[tokens, d_model]`; a decoder's look at the encoder's too.
     pub(super) fn forward(&self, embedded: &Tensor, packed: &Packed, source: Option<&Source<'_>>, forward: &Forward) -> Result<Tensor> {
-        let bias = Bias::new(self.bias(packed.width())?, packed)?;
+        let bias = Bias::new(self.bias(0, packed.width(), packed.width())?, packed)?;
         let mut states = forward.dropout(embedded.f_to_kind(Kind::Float)?, self.dropout)?;
         for block in &self.blocks {
             states = block.forward(&states, packed, &bias, source, forward)?;
@@ -50,14 +50,14 @@ impl Stack {
         forward.dropout(self.norm.forward(states, kind)?, self.dropout)
     }
 
-    /// What is added to the scores of a text as wide as this, `[1, heads, width, width]`: where tokens stand to each other, and for a
-    /// decoder that none sees what comes later.
-    pub(super) fn bias(&self, width: i64) -> Result<Tensor> {
-        let table = self.positions.table(0, width, width)?;
+    /// What is added to the scores that `rows` tokens from the token `first` on give to those of a text as wide as this,
+    /// `[1, heads, rows, width]`: where tokens stand to each other, and for a decoder that none sees what comes later.
+    pub(super) fn bias(&self, first: i64, rows: i64, width: i64) -> Result<Tensor> {
+        let table = self.positions.table(first, rows, width)?;
         if !self.is_decoder {
             return Ok(table);
         }
-        let later = Tensor::f_ones([width, width], (Kind::Bool, table.device()))?.f_triu(1)?;
+        let later = Tensor::f_ones([rows, width], (Kind::Bool, table.device()))?.f_triu(1 + first)?;
         Ok(table.f_masked_fill(&later, f64::NEG_INFINITY)?)
     }
 }
