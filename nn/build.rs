@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "src/cpp/attention.cpp",
     "src/cpp/conv.cpp",
     "src/cpp/conv_cpu.cpp",
@@ -10,6 +10,7 @@ const SOURCES: [&str; 13] = [
     "src/cpp/lstm.cpp",
     "src/cpp/lstm_cpu.cpp",
     "src/cpp/lstm_cuda.cpp",
+    "src/cpp/norm.cpp",
     "src/cpp/optimiser.cpp",
     "src/cpp/runtime.cpp",
     "src/cpp/scan.cpp",

@@ -22,6 +22,8 @@ pub struct Packed {
     width: i64,
     max_id: i64,
     max_segment: i64,
+    /// Questions and paragraphs apart, where a model asked for it.
+    parts: Option<Box<[Part; 2]>>,
     mask: OnceCell<Tensor>,
 }
 
@@ -44,7 +46,7 @@ impl Packed {
         let fronts = sequences.iter().map(|(ids, start)| signed(ids.len().min(*start as usize))).collect();
         let (max_len, width) = (signed(longest), signed(width));
         let buffer = Tensor::f_from_slice(&columns.0)?;
-        let packed = Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, mask: OnceCell::new() };
+        let packed = Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, parts: None, mask: OnceCell::new() };
         if device == Device::Cpu { Ok(packed) } else { packed.to_device(device) }
     }
 
@@ -62,7 +64,7 @@ impl Packed {
     /// # Errors
     /// Where there is no CUDA, or no memory.
     pub fn pinned(&self) -> Result<Self> {
-        Ok(self.with(shim::pin(&self.buffer)?))
+        self.moved(&|tensor| shim::pin(tensor))
     }
 
     /// The same batch on a device. The host does not wait for the transfer where this batch is pinned.
@@ -71,22 +73,31 @@ impl Packed {
     /// Where the device has no memory.
     pub fn to_device(&self, device: Device) -> Result<Self> {
         if self.device() == device {
-            return Ok(self.with(self.buffer.shallow_clone()));
+            return Ok(self.shallow_clone());
         }
-        Ok(self.with(self.buffer.f_to_device_(device, Kind::Int64, true, false)?))
+        self.moved(&|tensor| Ok(tensor.f_to_device_(device, Kind::Int64, true, false)?))
     }
 
     /// The same batch once more, over the same memory.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
-        self.with(self.buffer.shallow_clone())
+        let parts = self.parts.as_ref().map(|parts| Box::new(parts.each_ref().map(Part::shallow_clone)));
+        self.with(self.buffer.shallow_clone(), parts)
     }
 
-    /// This batch over another copy of its buffer.
-    fn with(&self, buffer: Tensor) -> Self {
+    /// This batch over copies of its buffers.
+    fn moved(&self, copy: &dyn Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let parts = match &self.parts {
+            Some(parts) => Some(Box::new([parts[0].moved(copy)?, parts[1].moved(copy)?])),
+            None => None,
+        };
+        Ok(self.with(copy(&self.buffer)?, parts))
+    }
+
+    fn with(&self, buffer: Tensor, parts: Option<Box<[Part; 2]>>) -> Self {
         let Self { max_len, width, max_id, max_segment, .. } = *self;
         let (lengths, fronts) = (self.lengths.clone(), self.fronts.clone());
-        Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, mask: OnceCell::new() }
+        Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, parts, mask: OnceCell::new() }
     }
 
     /// Where its tensors are.
@@ -95,11 +106,24 @@ impl Packed {
         self.buffer.device()
     }
 
-    /// The questions and the paragraphs apart: the tokens of segment 0 of each sequence, and those after them.
+    /// Takes questions and paragraphs apart, on the host, for a model that reads them so ([`crate::Reader::reads_apart`]).
     ///
     /// # Errors
     /// Where a sequence lacks one of the two.
+    pub fn take_apart(mut self) -> Result<Self> {
+        self.parts = Some(Box::new(self.parted()?));
+        Ok(self)
+    }
+
+    /// The questions and the paragraphs apart: the tokens of segment 0 of each sequence, and those after them.
     pub(crate) fn apart(&self) -> Result<[Part; 2]> {
+        match &self.parts {
+            Some(parts) => Ok(parts.each_ref().map(Part::shallow_clone)),
+            None => self.parted(),
+        }
+    }
+
+    fn parted(&self) -> Result<[Part; 2]> {
         if self.fronts.iter().zip(&self.lengths).any(|(&front, &length)| front == 0 || front == length) {
             return Err(NnError::Input("a window needs a question and a paragraph; the tokenizer keeps them apart by segments".into()));
         }
@@ -129,7 +153,8 @@ impl Packed {
         ids.f_copy_(&self.ids()?.f_index_select(0, &rows)?)?;
         let (lengths, max_id) = (lengths.to_vec(), self.max_id);
         let fronts = lengths.clone();
-        let packed = Self { buffer, lengths, fronts, max_len: longest, width: signed(width), max_id, max_segment: 0, mask: OnceCell::new() };
+        let (width, mask) = (signed(width), OnceCell::new());
+        let packed = Self { buffer, lengths, fronts, max_len: longest, width, max_id, max_segment: 0, parts: None, mask };
         Ok(Part { packed, rows })
     }
 
@@ -258,6 +283,16 @@ pub(crate) struct Part {
     pub(crate) packed: Packed,
     /// Which tokens of the whole they are, i64 `[tokens of the part]`.
     pub(crate) rows: Tensor,
+}
+
+impl Part {
+    fn shallow_clone(&self) -> Self {
+        Self { packed: self.packed.shallow_clone(), rows: self.rows.shallow_clone() }
+    }
+
+    fn moved(&self, copy: &dyn Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self { packed: self.packed.moved(copy)?, rows: copy(&self.rows)? })
+    }
 }
 
 /// A batch as it stands in the buffer: ids, positions, segments and slots as i64, then the sequences' beginnings as pairs of i32.

@@ -29,6 +29,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn qapipe_causal_conv(out: *mut Raw, input: Raw, weight: Raw, bias: Raw, positions: Raw) -> *mut c_char;
     fn qapipe_selective_scan(out: *mut Raw, tensors: *const Raw, count: usize, state: Raw, way: i32, chunk: i64) -> *mut c_char;
+    fn qapipe_add_norm(out: *mut Raw, sum: Raw, change: Raw, weight: Raw, epsilon: f64) -> *mut c_char;
     fn qapipe_lstm_takes(takes: *mut bool, inflow: Raw, hidden: i64) -> *mut c_char;
     fn qapipe_lstm(out: *mut Raw, inflow: Raw, weight: Raw, ends: Raw) -> *mut c_char;
     fn qapipe_collect_gradients(
@@ -114,6 +115,18 @@ pub(crate) fn selective_scan(tensors: [&Tensor; 9], state: Option<&Tensor>, way:
     unsafe {
         checked(qapipe_selective_scan(&raw mut out, tensors.as_ptr(), tensors.len(), state, way, chunk))?;
         Ok(owned(out))
+    }
+}
+
+/// Adds `change` to `sum` `[rows, width]`, in place, and gives its norm by the root mean square, in bf16; none, and nothing is changed, where
+/// there is no kernel for these or a graph is recorded.
+pub(crate) fn add_norm(sum: &Tensor, change: Option<&Tensor>, weight: &Tensor, epsilon: f64) -> Result<Option<Tensor>> {
+    let (mut out, change) = (std::ptr::null_mut(), change.map_or(std::ptr::null_mut(), raw));
+    // SAFETY: the pointers are of live tensors, null stands for no change; the sum is changed in place, as tensors are everywhere in libtorch;
+    // `out` is null or a fresh tensor.
+    unsafe {
+        checked(qapipe_add_norm(&raw mut out, raw(sum), change, raw(weight), epsilon))?;
+        Ok((!out.is_null()).then(|| owned(out)))
     }
 }
 

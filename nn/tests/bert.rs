@@ -161,7 +161,7 @@ fn configurations_that_cannot_be_are_refused_by_field() {
         assert!(BertConfig::parse(&format!(r#"{{"hidden_act": "{name}"}}"#)).is_ok());
     }
     let error = models::init(r#"{"model_type": "gpt"}"#, &Placement::inference(Device::Cpu), 0).err().unwrap();
-    assert_eq!(error.to_string(), "model_type \"gpt\" is not known; known are bert, mamba, t5");
+    assert_eq!(error.to_string(), "model_type \"gpt\" is not known; known are bert, lstm, mamba, t5");
 }
 
 #[test]

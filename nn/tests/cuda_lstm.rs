@@ -63,8 +63,12 @@ const ODD: &str = r#""attention": "dot", "hidden_size": 20, "num_attention_heads
 #[test]
 fn half_precision_is_close_on_cuda() {
     let Some(place) = cuda() else { return };
-    for more in [DOT, HEADS, SELF, BIDAF, ODD] {
-        compare(more, place, Kind::BFloat16, 0.1, 0.1);
+    for more in [DOT, BIDAF, ODD] {
+        compare(more, place, Kind::BFloat16, 0.05, 0.1);
+    }
+    // Rounding may choose another token as the greatest, which then has all of the gradient.
+    for more in [HEADS, SELF] {
+        compare(more, place, Kind::BFloat16, 0.05, 0.25);
     }
 }
 

@@ -210,7 +210,7 @@ fn configurations_that_cannot_be_are_refused_by_field() {
     let text = MambaConfig::parse(r#"{"time_step_rank": "half"}"#).unwrap_err().to_string();
     assert!(text.contains("must be a whole number or \"auto\""), "{text}");
     let told = models::family(r#"{"model_type": "falcon_mamba"}"#).err().unwrap().to_string();
-    assert_eq!(told, "model_type \"falcon_mamba\" is not known; known are bert, mamba, t5");
+    assert_eq!(told, "model_type \"falcon_mamba\" is not known; known are bert, lstm, mamba, t5");
 }
 
 #[test]

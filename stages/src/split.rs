@@ -25,6 +25,25 @@ pub fn holdout(examples: &Examples, share: f64, seed: u64) -> Vec<bool> {
     (0..examples.len()).map(|row| chosen[group(row)]).collect()
 }
 
+/// Of some questions as many with an answer as without one: of the sort that there are more of, some are left out, evenly from beginning to
+/// end. Where there is only one sort, all stay.
+#[must_use]
+pub fn balanced(examples: &Examples, questions: Vec<usize>) -> Vec<usize> {
+    let answerable = |question: &usize| examples.golds(*question).next().is_some();
+    let with = questions.iter().filter(|question| answerable(question)).count();
+    let (few, many) = (with.min(questions.len() - with), with.max(questions.len() - with));
+    let common = with == many;
+    let mut seen = 0;
+    let kept = questions.into_iter().filter(|question| {
+        if few == 0 || answerable(question) != common {
+            return true;
+        }
+        seen += 1;
+        seen * few / many > (seen - 1) * few / many
+    });
+    kept.collect()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "no data set is that large")]
 fn rows(count: usize) -> f64 {
     count as f64
@@ -50,4 +69,28 @@ fn choose(sizes: &[usize], rank: &[Option<Digest>], wanted: f64) -> Vec<bool> {
         left -= 1;
     }
     chosen
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::examples::{Part, write};
+    use crate::sample;
+
+    #[test]
+    fn balancing_takes_evenly_from_the_larger_sort() {
+        let folder = tempfile::tempdir().unwrap();
+        let questions = sample::questions(Part::Train).rows;
+        write(&folder.path().join(Part::Train.file()), &questions).unwrap();
+        let examples = Examples::open_part(folder.path(), Part::Train).unwrap().unwrap();
+        let all: Vec<usize> = (0..examples.len()).collect();
+        let answerable = |kept: &[usize]| kept.iter().filter(|&&question| examples.golds(question).next().is_some()).count();
+        let kept = balanced(&examples, all.clone());
+        assert!(answerable(&kept) * 2 == kept.len() && kept.len() == 2 * (all.len() - answerable(&all)), "{} of {}", kept.len(), all.len());
+        assert!(kept.is_sorted() && answerable(&kept[..kept.len() / 2]) * 3 > kept.len() / 2);
+        let some: Vec<usize> = all.iter().copied().filter(|&question| examples.golds(question).next().is_some()).collect();
+        assert_eq!(balanced(&examples, some.clone()), some);
+        assert_eq!(balanced(&examples, Vec::new()), Vec::<usize>::new());
+    }
 }

@@ -19,5 +19,5 @@ pub(crate) use layer_norm::LayerNorm;
 pub(crate) use linear::Linear;
 pub(crate) use lstm::BiLstm;
 pub(crate) use relative_bias::{Buckets, RelativeBias};
-pub(crate) use rms_norm::RmsNorm;
+pub(crate) use rms_norm::{RmsNorm, Stream};
 pub use selective_scan::{Scan, ScanWay, selective_scan};

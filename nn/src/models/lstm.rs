@@ -161,6 +161,10 @@ impl Reader for LstmForQuestionAnswering {
     fn flops(&self, lengths: &[i64]) -> f64 {
         self.config.flops(lengths)
     }
+
+    fn reads_apart(&self) -> bool {
+        true
+    }
 }
 
 /// A map that begins as Glorot and Bengio 2010 draw it, with a bias.

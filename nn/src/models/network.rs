@@ -50,6 +50,12 @@ pub trait Reader: Network {
 
     /// Floating-point operations of a forward pass over sequences of these lengths: a multiplication and an addition are two.
     fn flops(&self, lengths: &[i64]) -> f64;
+
+    /// Whether it reads questions and paragraphs apart: a batch that was taken apart on the host ([`Packed::take_apart`]) spares the
+    /// device a wait.
+    fn reads_apart(&self) -> bool {
+        false
+    }
 }
 
 /// A model that reads a text and writes another: an encoder with a decoder, or a language model that goes on with a prompt.

@@ -45,6 +45,12 @@ pub const TRAIN: &[Param] = &[
         "Share of the train articles kept out of training: for `evaluations` and the null threshold.",
     ),
     Param::with(
+        "holdout_balance",
+        Ty::Bool,
+        Default::Bool(false),
+        "Look at as many held-out questions with an answer as without: dev of SQuAD 2.0 has as many of both, train has twice as many with one.",
+    ),
+    Param::with(
         "evaluations",
         Ty::Int { min: 0, max: 1000 },
         Default::Int(0),
@@ -111,6 +117,10 @@ impl StageKind for FineTune {
         let holdout = "write `holdout = 0.05` to keep 5 % of the train articles for it";
         if positive("train.evaluations") && !positive("train.holdout") {
             return Err(Invalid::new("train.evaluations", "evaluations need held-out articles").help(holdout));
+        }
+        let balance = values.get("train.holdout_balance").and_then(serde_json::Value::as_bool) == Some(true);
+        if balance && !positive("train.holdout") {
+            return Err(Invalid::new("train.holdout_balance", "there are no held-out articles to balance").help(holdout));
         }
         if values.text("train.keep") == Some("best") && !positive("train.evaluations") {
             return Err(Invalid::new("train.keep", "keeping the best weights needs evaluations")

@@ -41,7 +41,7 @@ impl Answerer for Pointing<'_> {
     }
 
     fn answer(&self, questions: &[usize], cx: &StageCx<'_>, seen: &mut dyn FnMut(u64, u64)) -> Result<Vec<Answer>, Error> {
-        let source = SpanSource::new(self.features);
+        let source = SpanSource::new(self.features, self.model);
         let mut order: Vec<u32> = questions.iter().flat_map(|&question| self.features.windows_of(question)).map(row).collect();
         order.sort_by_key(|&row| (Reverse(source.tokens(row)), row));
         let mut proposals: Vec<Option<Proposal>> = vec![None; self.features.len()];
@@ -60,7 +60,7 @@ impl Answerer for Pointing<'_> {
 
     fn answer_one(&self, question: usize) -> Result<Answer, Error> {
         let rows: Vec<u32> = self.features.windows_of(question).map(row).collect();
-        let proposals = self.proposals(&SpanSource::new(self.features), &rows)?;
+        let proposals = self.proposals(&SpanSource::new(self.features, self.model), &rows)?;
         let examples = self.features.examples();
         Ok(postprocess::answer(examples.context(question), &proposals, &self.settings))
     }

@@ -7,7 +7,7 @@ use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Writer, device, model
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::features::{Features, Info, InfoForm};
 use qapipe_stages::postprocess::Settings;
-use qapipe_stages::split::holdout;
+use qapipe_stages::split::{balanced, holdout};
 use qapipe_stages::tables::write_table;
 use qapipe_stages::text_features::Texts;
 use serde::Deserialize;
@@ -91,8 +91,9 @@ impl Material<'_> {
         let parted = self.part(features.examples(), features.len(), |row| features.example(row))?;
         let settings = Settings::of_version(&self.info.dataset_version);
         let (forward, tokens) = (Forward::training(self.cx.request.seed), self.wanted.hints.micro_batch_tokens);
+        let source = SpanSource::new(&features, &*model);
         let trainee = SpanTrainee { model: &mut *model, forward, features: &features, settings, held_out: parted.held_out, tokens };
-        let (summary, energy) = self.train(trainee, &SpanSource::new(&features), &parted.rows)?;
+        let (summary, energy) = self.train(trainee, &source, &parted.rows)?;
         Ok((AnyModel::Reader(model), summary, energy))
     }
 
@@ -117,7 +118,10 @@ impl Material<'_> {
         let share = self.wanted.train.holdout;
         let held_out = holdout(examples, share, self.cx.request.seed);
         let rows: Vec<u32> = (0..).take(rows).filter(|&row| !held_out[question(row as usize)]).collect();
-        let held_out: Vec<usize> = (0..held_out.len()).filter(|&question| held_out[question]).collect();
+        let mut held_out: Vec<usize> = (0..held_out.len()).filter(|&question| held_out[question]).collect();
+        if self.wanted.train.holdout_balance {
+            held_out = balanced(examples, held_out);
+        }
         if held_out.is_empty() && share > 0.0 {
             let error = StageError::failed("holdout: the train part is of one paragraph, nothing of it can be held out");
             return Err(error.help("leave `holdout` out, or bring more data").into());

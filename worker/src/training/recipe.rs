@@ -56,6 +56,8 @@ pub struct TrainValues {
     eps: f64,
     /// Share of the train questions to hold out.
     pub holdout: f64,
+    /// Whether as many of them with an answer as without are looked at.
+    pub holdout_balance: bool,
     evaluations: u32,
     keep: Keep,
 }

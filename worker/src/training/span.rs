@@ -14,6 +14,8 @@ use crate::inference::{Answerer, Pointing};
 /// Windows of a features artifact as rows.
 pub struct SpanSource<'a> {
     features: &'a Features,
+    /// Whether questions and paragraphs are taken apart.
+    apart: bool,
 }
 
 /// Packed windows with their labels.
@@ -25,9 +27,9 @@ pub struct SpanBatch {
 }
 
 impl<'a> SpanSource<'a> {
-    /// All windows of one part.
-    pub fn new(features: &'a Features) -> Self {
-        Self { features }
+    /// All windows of one part, for a model.
+    pub fn new(features: &'a Features, model: &dyn Reader) -> Self {
+        Self { features, apart: model.reads_apart() }
     }
 }
 
@@ -46,6 +48,7 @@ impl Source for SpanSource<'_> {
         let ends = rows.iter().map(|&row| i64::from(features.label(row as usize).1));
         let labels: Vec<i64> = starts.chain(ends).collect();
         let packed = Packed::from_sequences(&windows, Device::Cpu)?;
+        let packed = if self.apart { packed.take_apart()? } else { packed };
         let labels = Tensor::f_from_slice(&labels)?.f_view([2, -1])?;
         if pin { Ok(SpanBatch { packed: packed.pinned()?, labels: device::pinned(&labels)? }) } else { Ok(SpanBatch { packed, labels }) }
     }

@@ -5,8 +5,7 @@ use tch::{Kind, Tensor};
 use super::T5ForConditionalGeneration;
 use super::stack::{Block, Source};
 use crate::error::Result;
-use crate::forward::Forward;
-use crate::layers::biased;
+use crate::layers::{Stream, biased};
 use crate::models::Decoding;
 use crate::packed::Packed;
 
@@ -47,19 +46,20 @@ impl<'a> T5Decoding<'a> {
         Ok(Self { model, layers, bias: model.decoder.bias(0, places.min(ROWS), places)?, mask, rows, written: 0 })
     }
 
-    /// One layer: what it makes of residual states `[rows, d_model]`.
-    fn layer(&self, number: usize, states: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    /// One layer: what it adds to the residual stream, `[rows, d_model]`.
+    fn layer(&self, number: usize, stream: &mut Stream, bias: &Tensor) -> Result<()> {
         let (block, memory) = (&self.model.decoder.blocks[number], &self.layers[number]);
-        let product = block.own.product(states)?;
+        let product = block.own.next(stream)?;
         memory.own.f_select(3, self.written)?.f_copy_(&product.f_narrow(1, 1, 2)?.f_transpose(0, 1)?)?;
         let seen = look(&product.f_select(1, 0)?, &memory.own.f_get(0)?, &memory.own.f_get(1)?, Some(bias))?;
-        let mut states = states.f_add(&block.own.out.forward(&seen)?)?;
+        stream.add(block.own.out.forward(&seen)?)?;
         if let Some(cross) = &block.cross {
             let (key, value) = &memory.source;
-            let seen = look(&cross.query(&states)?, key, value, self.mask.as_ref())?;
-            states = states.f_add(&cross.out.forward(&seen)?)?;
+            let seen = look(&cross.next(stream)?, key, value, self.mask.as_ref())?;
+            stream.add(cross.out.forward(&seen)?)?;
         }
-        Ok(states.f_add(&block.feed.forward(&states, &Forward::inference())?)?)
+        let fed = block.feed.next(stream)?;
+        stream.add(fed)
     }
 }
 
@@ -69,7 +69,7 @@ impl Decoding for T5Decoding<'_> {
         let (model, kind) = (self.model, self.model.shared.kind());
         let start = || Tensor::f_full([self.rows], model.config.start(), (Kind::Int64, model.parameters.device()));
         let ids = last.map_or_else(start, |last| Ok(last.shallow_clone()))?;
-        let mut states = model.shared.forward(&ids)?.f_to_kind(Kind::Float)?;
+        let mut stream = Stream::new(&model.shared.forward(&ids)?)?;
         let row = self.written % ROWS;
         if row == 0 && self.written > 0 {
             let places = self.bias.size()[3];
@@ -77,10 +77,10 @@ impl Decoding for T5Decoding<'_> {
         }
         let bias = self.bias.f_narrow(2, row, 1)?.f_expand([self.rows, -1, -1, -1], false)?;
         for number in 0..self.layers.len() {
-            states = self.layer(number, &states, &bias)?;
+            self.layer(number, &mut stream, &bias)?;
         }
         self.written += 1;
-        model.logits(&model.decoder.finish(&states, kind, &Forward::inference())?)
+        model.logits(&model.decoder.end(&mut stream, kind)?)
     }
 
     fn fork(&self) -> Result<Box<dyn Decoding + '_>> {

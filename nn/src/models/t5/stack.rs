@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use crate::builder::{Builder, Init};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
-use crate::layers::{Activation, Bias, Buckets, Heads, Linear, Look, RelativeBias, RmsNorm, attention};
+use crate::layers::{Activation, Bias, Buckets, Heads, Linear, Look, RelativeBias, RmsNorm, Stream, attention};
 use crate::models::T5Config;
 use crate::packed::Packed;
 
@@ -46,8 +46,13 @@ impl Stack {
     }
 
     /// The last norm; gives states of a kind.
-    pub(super) fn finish(&self, states: &Tensor, kind: Kind, forward: &Forward) -> Result<Tensor> {
+    fn finish(&self, states: &Tensor, kind: Kind, forward: &Forward) -> Result<Tensor> {
         forward.dropout(self.norm.forward(states, kind)?, self.dropout)
+    }
+
+    /// The last norm of a text that is being written; gives states of a kind.
+    pub(super) fn end(&self, stream: &mut Stream, kind: Kind) -> Result<Tensor> {
+        self.norm.settle(stream, kind)
     }
 
     /// What is added to the scores that `rows` tokens from the token `first` on give to those of a text as wide as this,
@@ -122,18 +127,23 @@ impl OwnAttention {
         })
     }
 
-    /// Queries, keys and values of residual states, `[tokens, 3, heads, d_kv]`.
-    pub(super) fn product(&self, states: &Tensor) -> Result<Tensor> {
-        let product = self.projections.forward(&self.norm.forward(states, self.projections.kind())?)?;
+    /// Queries, keys and values of normed states, `[tokens, 3, heads, d_kv]`.
+    fn product(&self, normed: &Tensor) -> Result<Tensor> {
+        let product = self.projections.forward(normed)?;
         Ok(product.f_view([product.size()[0], 3, self.heads, -1])?)
     }
 
     /// The same apart: views of one product, whose gradient is one copy.
     fn heads(&self, states: &Tensor) -> Result<Heads> {
-        match self.product(states)?.f_unbind(1)?.as_slice() {
+        match self.product(&self.norm.forward(states, self.projections.kind())?)?.f_unbind(1)?.as_slice() {
             [query, key, value] => Ok(Heads { query: query.shallow_clone(), key: key.shallow_clone(), value: value.shallow_clone() }),
             _ => Err(NnError::torch("a product of three projections has no three parts")),
         }
+    }
+
+    /// Queries, keys and values of a text that is being written, `[rows, 3, heads, d_kv]`.
+    pub(super) fn next(&self, stream: &mut Stream) -> Result<Tensor> {
+        self.product(&self.norm.settle(stream, self.projections.kind())?)
     }
 }
 
@@ -162,8 +172,17 @@ impl CrossAttention {
     }
 
     /// Queries of residual states, `[tokens, heads, d_kv]`.
-    pub(super) fn query(&self, states: &Tensor) -> Result<Tensor> {
-        let product = self.query.forward(&self.norm.forward(states, self.query.kind())?)?;
+    fn query(&self, states: &Tensor) -> Result<Tensor> {
+        self.of_normed(&self.norm.forward(states, self.query.kind())?)
+    }
+
+    /// Queries of a text that is being written, `[rows, heads, d_kv]`.
+    pub(super) fn next(&self, stream: &mut Stream) -> Result<Tensor> {
+        self.of_normed(&self.norm.settle(stream, self.query.kind())?)
+    }
+
+    fn of_normed(&self, normed: &Tensor) -> Result<Tensor> {
+        let product = self.query.forward(normed)?;
         Ok(product.f_view([product.size()[0], self.heads, -1])?)
     }
 
@@ -211,8 +230,17 @@ impl FeedForward {
     }
 
     /// What it adds to residual states.
-    pub(super) fn forward(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
-        let inner = self.inner.forward(&self.norm.forward(states, self.inner.kind())?)?;
+    fn forward(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
+        self.of_normed(&self.norm.forward(states, self.inner.kind())?, forward)
+    }
+
+    /// What it adds to a text that is being written.
+    pub(super) fn next(&self, stream: &mut Stream) -> Result<Tensor> {
+        self.of_normed(&self.norm.settle(stream, self.inner.kind())?, &Forward::inference())
+    }
+
+    fn of_normed(&self, normed: &Tensor, forward: &Forward) -> Result<Tensor> {
+        let inner = self.inner.forward(normed)?;
         let active = if self.gated {
             let half = inner.size()[1] / 2;
             self.activation.apply(&inner.f_narrow(1, 0, half)?)?.f_mul(&inner.f_narrow(1, half, half)?)?
