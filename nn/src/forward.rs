@@ -80,8 +80,7 @@ impl Forward {
             return Ok(states.shallow_clone());
         }
         let whole = Tensor::f_ones([packed.sequences(), states.size()[1]], (states.kind(), states.device()))?;
-        let sequence = packed.slots()?.f_divide_scalar_mode(packed.width(), "floor")?;
-        Ok(states.f_mul(&whole.f_dropout(share, true)?.f_index_select(0, &sequence)?)?)
+        Ok(states.f_mul(&whole.f_dropout(share, true)?.f_index_select(0, packed.sequence_of_tokens()?)?)?)
     }
 }
 

@@ -25,6 +25,7 @@ pub struct Packed {
     /// Questions and paragraphs apart, where a model asked for it.
     parts: Option<Box<[Part; 2]>>,
     mask: OnceCell<Tensor>,
+    rows: OnceCell<Tensor>,
 }
 
 impl Packed {
@@ -46,7 +47,7 @@ impl Packed {
         let fronts = sequences.iter().map(|(ids, start)| signed(ids.len().min(*start as usize))).collect();
         let (max_len, width) = (signed(longest), signed(width));
         let buffer = Tensor::f_from_slice(&columns.0)?;
-        let packed = Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, parts: None, mask: OnceCell::new() };
+        let packed = Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, parts: None, mask: OnceCell::new(), rows: OnceCell::new() };
         if device == Device::Cpu { Ok(packed) } else { packed.to_device(device) }
     }
 
@@ -97,7 +98,7 @@ impl Packed {
     fn with(&self, buffer: Tensor, parts: Option<Box<[Part; 2]>>) -> Self {
         let Self { max_len, width, max_id, max_segment, .. } = *self;
         let (lengths, fronts) = (self.lengths.clone(), self.fronts.clone());
-        Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, parts, mask: OnceCell::new() }
+        Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, parts, mask: OnceCell::new(), rows: OnceCell::new() }
     }
 
     /// Where its tensors are.
@@ -151,10 +152,10 @@ impl Packed {
         let mut ids = buffer.f_narrow(0, 0, signed(tokens))?;
         let rows = ids.f_detach_copy()?;
         ids.f_copy_(&self.ids()?.f_index_select(0, &rows)?)?;
-        let (lengths, max_id) = (lengths.to_vec(), self.max_id);
-        let fronts = lengths.clone();
-        let (width, mask) = (signed(width), OnceCell::new());
-        let packed = Self { buffer, lengths, fronts, max_len: longest, width, max_id, max_segment: 0, parts: None, mask };
+        let (lengths, fronts) = (lengths.to_vec(), lengths.to_vec());
+        let (max_len, width, max_id) = (longest, signed(width), self.max_id);
+        let (mask, of_tokens) = (OnceCell::new(), OnceCell::new());
+        let packed = Self { buffer, lengths, fronts, max_len, width, max_id, max_segment: 0, parts: None, mask, rows: of_tokens };
         Ok(Part { packed, rows })
     }
 
@@ -269,6 +270,15 @@ impl Packed {
         let mask = Tensor::f_zeros([rows * width], (Kind::Bool, self.device()))?.f_index_copy(0, &self.slots()?, &holds)?;
         let mask = mask.f_view([rows, 1, 1, width])?;
         Ok(self.mask.get_or_init(|| mask))
+    }
+
+    /// Which sequence each token is of, i64 `[tokens]`. Made once a batch.
+    pub(crate) fn sequence_of_tokens(&self) -> Result<&Tensor> {
+        if let Some(rows) = self.rows.get() {
+            return Ok(rows);
+        }
+        let rows = self.slots()?.f_divide_scalar_mode(self.width(), "floor")?;
+        Ok(self.rows.get_or_init(|| rows))
     }
 
     fn column(&self, number: i64) -> Result<Tensor> {

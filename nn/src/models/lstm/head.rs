@@ -109,8 +109,7 @@ impl<'a> Place<'a> {
         let packed = &self.context.packed;
         let columns = packed.positions()?.f_add_scalar(1)?;
         let beyond = columns.f_gt(self.positions)?;
-        let window = packed.slots()?.f_divide_scalar_mode(packed.width(), "floor")?;
-        let places = window.f_mul_scalar(self.positions + 1)?.f_add(&columns.f_clamp_max(self.positions)?)?;
+        let places = packed.sequence_of_tokens()?.f_mul_scalar(self.positions + 1)?.f_add(&columns.f_clamp_max(self.positions)?)?;
         let of_tokens = scores.f_view([-1])?.f_index_select(0, &places)?.f_masked_fill(&beyond, IMPOSSIBLE)?;
         self.with_nothing(&self.spread(&of_tokens)?, &scores.f_select(1, 0)?)
     }
