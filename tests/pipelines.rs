@@ -18,7 +18,7 @@ fn files() -> Vec<PathBuf> {
 #[test]
 fn each_is_sound_and_says_what_it_is() {
     let files = files();
-    assert!(files.len() >= 3, "{files:?}");
+    assert!(files.len() >= 10, "{files:?}");
     for file in files {
         let pipeline = Pipeline::load(&file, &Kinds::new(KINDS), &[]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(Some(pipeline.name.as_str()), file.file_stem().unwrap().to_str());

@@ -67,6 +67,9 @@ pub struct WorkerCommand {
     pub args: Vec<String>,
 }
 
+/// What says how long threads of OpenMP spin before they sleep.
+const SPINNING: [&str; 2] = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"];
+
 /// The line that asks a worker to stop.
 pub const CANCEL: &str = "cancel";
 
@@ -78,6 +81,11 @@ pub(crate) fn run(worker: Option<&WorkerCommand>, cx: &StageCx<'_>) -> Result<()
     })?;
     let mut command = Command::new(&worker.path);
     command.args(&worker.args).stdin(Stdio::piped()).current_dir(&cx.request.folder);
+    if SPINNING.iter().all(|name| std::env::var_os(name).is_none()) {
+        // Threads of OpenMP wait for each other at the end of every operation; on a machine that is busy otherwise they would spin their time
+        // away. Where it is not, this costs nothing.
+        command.env(SPINNING[0], "1000");
+    }
     if cx.request.strict {
         // cuBLAS repeats itself only with a workspace of a stated size.
         command.env("CUBLAS_WORKSPACE_CONFIG", ":4096:8");

@@ -91,7 +91,18 @@ impl<'a> Builder<'a> {
     /// Parameters at random.
     pub(crate) fn random(seed: u64) -> Self {
         let (parameters, missing, misshapen, used) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
-        Self { weights: None, seed, parameters, constants: Vec::new(), missing, misshapen, used, optional: &[], prefix: "", other_names: &[] }
+        Self {
+            weights: None,
+            seed,
+            parameters,
+            constants: Vec::new(),
+            missing,
+            misshapen,
+            used,
+            optional: &[],
+            prefix: "",
+            other_names: &[],
+        }
     }
 
     /// The same where files may have other names for some tensors: ours first.

@@ -29,8 +29,8 @@ pub use generate::{Generated, Limits, greedy, greedy_beside};
 pub use layers::{Scan, ScanWay, selective_scan};
 pub use loss::span_loss;
 pub use models::{
-    AnyModel, BertConfig, BertForQuestionAnswering, Decoding, LstmAttention, LstmConfig, LstmForQuestionAnswering, LstmHead, MambaConfig, MambaForCausalLm, Network, Reader, SpanLogits, T5Config,
-    T5ForConditionalGeneration, Writer,
+    AnyModel, BertConfig, BertForQuestionAnswering, Decoding, LstmAttention, LstmConfig, LstmForQuestionAnswering, LstmHead, MambaConfig,
+    MambaForCausalLm, Network, Reader, SpanLogits, T5Config, T5ForConditionalGeneration, Writer,
 };
 pub use packed::Packed;
 pub use pairs::{Form, Pairs};

@@ -47,7 +47,18 @@ impl Packed {
         let fronts = sequences.iter().map(|(ids, start)| signed(ids.len().min(*start as usize))).collect();
         let (max_len, width) = (signed(longest), signed(width));
         let buffer = Tensor::f_from_slice(&columns.0)?;
-        let packed = Self { buffer, lengths, fronts, max_len, width, max_id, max_segment, parts: None, mask: OnceCell::new(), rows: OnceCell::new() };
+        let packed = Self {
+            buffer,
+            lengths,
+            fronts,
+            max_len,
+            width,
+            max_id,
+            max_segment,
+            parts: None,
+            mask: OnceCell::new(),
+            rows: OnceCell::new(),
+        };
         if device == Device::Cpu { Ok(packed) } else { packed.to_device(device) }
     }
 

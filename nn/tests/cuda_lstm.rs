@@ -25,8 +25,10 @@ fn model(more: &str, placement: Placement) -> LstmForQuestionAnswering {
 
 /// The loss and the logits of windows of uneven lengths; gradients are gathered.
 fn pass(model: &mut LstmForQuestionAnswering) -> (f64, Tensor) {
-    let rows: Vec<Vec<u32>> =
-        [(300, 7), (24, 5), (131, 11), (9, 3)].iter().map(|&(length, step)| (0..length).map(|at| 2 + (at * step + length) % 197).collect()).collect();
+    let rows: Vec<Vec<u32>> = [(300, 7), (24, 5), (131, 11), (9, 3)]
+        .iter()
+        .map(|&(length, step)| (0..length).map(|at| 2 + (at * step + length) % 197).collect())
+        .collect();
     let batch = packed(&rows, &[12, 8, 20, 7]).to_device(model.parameters().device()).unwrap();
     let place = batch.device();
     let logits = model.forward(&batch, &mut Forward::training(1)).unwrap();

@@ -47,7 +47,8 @@ const TRAIN: &str = "epochs = 12, lr = 3e-3, batch = 16, clip = 5.0, weight_deca
 
 #[test]
 fn the_strong_one_learns_to_answer() {
-    let strong = r#"attention = "bidaf", head = "span", exact_match = true, character_vocab_size = 60, character_filters = 20, dropout_rate = 0.1"#;
+    let strong =
+        r#"attention = "bidaf", head = "span", exact_match = true, character_vocab_size = 60, character_filters = 20, dropout_rate = 0.1"#;
     let row = reached(strong, TRAIN);
     assert!(row.exact.unwrap() > row.abstain_exact.unwrap() + 10.0, "{row:?}");
     assert!(row.has_answer_exact.unwrap() > 30.0 && row.flops.unwrap() > 1e6 && row.latency_p50_ms.unwrap() > 0.0, "{row:?}");
@@ -73,7 +74,7 @@ fn the_greatest_values_over_all_positions_train_at_least() {
 fn vectors(lab: &Lab, width: usize, every: usize) -> std::path::PathBuf {
     let tokenizer = tokenizer::load(lab.path("base.model")).unwrap();
     let mut text = String::new();
-    for (word, id) in tokenizer.get_vocab(false).into_iter().filter(|(_, id)| *id > 3 && *id as usize % every == 0) {
+    for (word, id) in tokenizer.get_vocab(false).into_iter().filter(|(_, id)| *id > 3 && (*id as usize).is_multiple_of(every)) {
         let _ = writeln!(text, "{word}{}", format!(" {id}.5").repeat(width));
     }
     let file = lab.folder.path().join("some.txt");
@@ -93,7 +94,8 @@ fn words_get_their_vectors_and_the_share_is_told() {
     let weights = Weights::open_folder(lab.path("base.model")).unwrap();
     let table = Vec::<Vec<f32>>::try_from(&weights.floats(LstmForQuestionAnswering::WORDS).unwrap()).unwrap();
     assert!(table[10].iter().all(|&value| value == 10.5) && table[11].iter().any(|&value| value != table[11][0]));
-    let characters = Vec::<Vec<i64>>::try_from(&weights.whole_numbers(LstmForQuestionAnswering::CHARACTERS).unwrap().to_kind(tch::Kind::Int64)).unwrap();
+    let characters =
+        Vec::<Vec<i64>>::try_from(&weights.whole_numbers(LstmForQuestionAnswering::CHARACTERS).unwrap().to_kind(tch::Kind::Int64)).unwrap();
     assert!(characters[2].iter().all(|&one| one == 0) && characters[10][0] > 1 && characters[10].iter().all(|&one| one < 40));
     let share = lab.ear.measures.lock().unwrap()["vectors_coverage"];
     assert!((share - 0.5).abs() < 0.01, "{share}");

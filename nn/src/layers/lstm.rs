@@ -60,7 +60,8 @@ impl BiLstm {
         let parameters = self.of_each_direction(exact)?;
         let sizes = Tensor::f_from_slice(&sizes)?;
         let train = states.requires_grad() || self.recurrent.requires_grad();
-        let (out, _, _) = Tensor::f_lstm_data(&data, &sizes, &[&zero, &zero], &parameters.iter().collect::<Vec<_>>(), true, 1, 0.0, train, true)?;
+        let (out, _, _) =
+            Tensor::f_lstm_data(&data, &sizes, &[&zero, &zero], &parameters.iter().collect::<Vec<_>>(), true, 1, 0.0, train, true)?;
         Ok(out.f_index_select(0, &moved(&back)?)?.f_to_kind(kind)?)
     }
 
@@ -112,7 +113,6 @@ fn turn(lengths: &[i64]) -> Turn {
     }
     Turn { order, back, sizes }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -28,7 +28,12 @@ pub const TRAIN: &[Param] = &[
         "What the learning rate does after the warm-up.",
     ),
     Param::with("weight_decay", SHARE, Default::Float(0.01), "Decoupled weight decay; biases and layer normalisation are spared."),
-    Param::with("l2", SHARE, Default::Float(0.0), "Share of the weights' sum of squares that belongs to the loss (it is not logged with it)."),
+    Param::with(
+        "l2",
+        SHARE,
+        Default::Float(0.0),
+        "Share of the weights' sum of squares that belongs to the loss (it is not logged with it).",
+    ),
     Param::with(
         "clip",
         Ty::Float { min: 0.0, max: 1e9 },

@@ -167,7 +167,8 @@ fn tell(found: &Found, words: &[String], counts: &HashMap<String, u64>, cx: &Sta
 fn mixed(found: &Found, drawn: &Tensor) -> Result<Tensor, Error> {
     let values = Tensor::f_from_slice(&found.values)?.f_view(drawn.size().as_slice())?;
     let known = Tensor::f_from_slice(&found.known)?.f_unsqueeze(1)?;
-    let size = |tensor: &Tensor, rows: f64| Ok::<_, Error>((tensor.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])? / rows.max(1.0)).sqrt());
+    let size =
+        |tensor: &Tensor, rows: f64| Ok::<_, Error>((tensor.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])? / rows.max(1.0)).sqrt());
     #[allow(clippy::cast_precision_loss)]
     let (of_found, of_drawn) = (size(&values, found.known_count() as f64)?, size(drawn, drawn.size()[0] as f64)?);
     let scale = if of_found > 0.0 && of_drawn > 0.0 { of_found / of_drawn } else { 1.0 };
@@ -182,7 +183,8 @@ fn characters(words: &[String], config: &LstmConfig) -> Result<Tensor, Error> {
     words.iter().filter(real).flat_map(|word| word.chars()).for_each(|c| *counts.entry(c).or_default() += 1);
     let mut order: Vec<(char, u64)> = counts.into_iter().collect();
     order.sort_by_key(|&(c, count)| (Reverse(count), c));
-    let known: HashMap<char, i32> = order.into_iter().take(size(config.character_vocab_size) - 2).map(|(c, _)| c).zip(UNKNOWN + 1..).collect();
+    let known: HashMap<char, i32> =
+        order.into_iter().take(size(config.character_vocab_size) - 2).map(|(c, _)| c).zip(UNKNOWN + 1..).collect();
     let length = size(config.word_length);
     let mut table = vec![NONE; words.len() * length];
     for (word, row) in words.iter().zip(table.chunks_exact_mut(length)).filter(|(word, _)| real(word)) {

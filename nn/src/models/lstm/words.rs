@@ -1,6 +1,6 @@
 //! What a word brings along: its vector, its characters, and whether it stands in the other text.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{dense, glorot};
 use crate::builder::{Builder, Init, Wanted};
@@ -72,12 +72,25 @@ impl Characters {
 
     /// Of words `[tokens]`: `[tokens, features]`.
     fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        let characters = self.table.f_index_select(0, ids)?;
-        let vectors = Tensor::f_embedding(&self.vectors, &characters, -1, false, false)?;
+        let vectors = looked_up(&self.vectors, &self.table.f_index_select(0, ids)?)?;
         // [tokens, windows, size, kernel], so that a character's numbers come together.
         let windows = vectors.f_unfold(1, self.kernel, 1)?.f_transpose(2, 3)?.f_flatten(2, 3)?;
         Ok(self.convolution.forward(&windows)?.f_relu()?.f_amax([1], false)?)
     }
+}
+
+/// Vectors of characters `[tokens, word length]`. On CUDA as a product with ones and zeros: there are few characters, and libtorch's gradient
+/// of an embedding adds up all that one of them gets, padding above all, one after the other.
+fn looked_up(vectors: &Tensor, characters: &Tensor) -> Result<Tensor> {
+    match vectors.device() {
+        Device::Cpu => Ok(Tensor::f_embedding(vectors, characters, -1, false, false)?),
+        _ => by_product(vectors, characters),
+    }
+}
+
+fn by_product(vectors: &Tensor, characters: &Tensor) -> Result<Tensor> {
+    let all = Tensor::f_arange(vectors.size()[0], (characters.kind(), characters.device()))?;
+    Ok(characters.f_unsqueeze(-1)?.f_eq_tensor(&all)?.f_to_kind(vectors.kind())?.f_matmul(vectors)?)
 }
 
 /// For each token whether its word stands in the other part of its window: of the question, then of the paragraph; f32 `[tokens]`.
@@ -92,4 +105,24 @@ pub(super) fn exact_matches(question: &Packed, context: &Packed) -> Result<(Opti
         Ok::<_, NnError>(table.f_flatten(0, 1)?.f_index_select(0, &packed.slots()?)?.f_to_kind(Kind::Float)?)
     };
     Ok((Some(of(same.f_any_dim(1, false)?, question)?), Some(of(same.f_any_dim(2, false)?, context)?)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_with_ones_and_zeros_is_an_embedding() {
+        let table = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([4, 3]);
+        let characters = Tensor::from_slice(&[3_i32, 0, 1, 3, 3, 2]).view([2, 3]);
+        let weight = Tensor::arange(18, (Kind::Float, Device::Cpu)).view([2, 3, 3]);
+        let pass = |way: fn(&Tensor, &Tensor) -> Result<Tensor>| {
+            let vectors = table.copy().set_requires_grad(true);
+            let found = way(&vectors, &characters).unwrap();
+            (&found * &weight).sum(Kind::Float).backward();
+            (Vec::<f32>::try_from(found.view(-1)).unwrap(), Vec::<f32>::try_from(vectors.grad().view(-1)).unwrap())
+        };
+        assert_eq!(pass(by_product), pass(looked_up));
+    }
 }

@@ -17,7 +17,11 @@ pub(super) const CONFIG: &[Param] = &[
     ),
     Param::optional("hidden_size", SIZE, "Width of the states; for bert: 768; mamba: 768; lstm: of each direction, 128."),
     Param::optional("num_hidden_layers", LAYERS, "Number of layers; for bert: 12; mamba: 32; lstm: those after the attention, 1."),
-    Param::optional("num_attention_heads", LAYERS, "Attention heads; for bert: they divide hidden_size, 12; lstm: they divide twice hidden_size, 4."),
+    Param::optional(
+        "num_attention_heads",
+        LAYERS,
+        "Attention heads; for bert: they divide hidden_size, 12; lstm: they divide twice hidden_size, 4.",
+    ),
     Param::optional("intermediate_size", SIZE, "For bert: width within the feed-forward layers, 3072; mamba: width within a block, 1536."),
     Param::optional("max_position_embeddings", Ty::Int { min: 8, max: 131_072 }, "For bert: longest window, in tokens; 512."),
     Param::optional("type_vocab_size", Ty::Int { min: 1, max: 16 }, "For bert: number of segments; 2."),
