@@ -6,16 +6,7 @@ mod common;
 use qapipe_nn::{AdamW, AdamWConfig, BertConfig, BertForQuestionAnswering, Forward, Network, Packed, Placement, Reader, device, span_loss};
 use tch::{Device, Kind, Tensor};
 
-use common::{difference, numbers, values};
-
-/// The CUDA device, where there is one.
-fn cuda() -> Option<Device> {
-    let found = device::resolve("cuda:0");
-    if let Err(error) = &found {
-        eprintln!("skipped: {error}");
-    }
-    found.ok()
-}
+use common::{cuda, difference, numbers, values};
 
 /// A model at random that is large enough for the kernels of half precision: heads of 64 or 32 numbers.
 fn model(heads: i64, dropout: f64, placement: Placement) -> BertForQuestionAnswering {

@@ -6,16 +6,7 @@ mod common;
 use qapipe_nn::{Forward, LstmConfig, LstmForQuestionAnswering, Network, Placement, Reader, device, span_loss};
 use tch::{Device, Kind, Tensor};
 
-use common::{difference, packed};
-
-/// The CUDA device, where there is one.
-fn cuda() -> Option<Device> {
-    let found = device::resolve("cuda:0");
-    if let Err(error) = &found {
-        eprintln!("skipped: {error}");
-    }
-    found.ok()
-}
+use common::{cuda, difference, packed};
 
 fn model(more: &str, placement: Placement) -> LstmForQuestionAnswering {
     device::set_threads(1);

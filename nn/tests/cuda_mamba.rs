@@ -6,16 +6,7 @@ mod common;
 use qapipe_nn::{Form, Forward, Limits, MambaConfig, MambaForCausalLm, Network, Packed, Pairs, Placement, Writer, device, greedy};
 use tch::{Device, Kind, Tensor};
 
-use common::difference;
-
-/// The CUDA device, where there is one.
-fn cuda() -> Option<Device> {
-    let found = device::resolve("cuda:0");
-    if let Err(error) = &found {
-        eprintln!("skipped: {error}");
-    }
-    found.ok()
-}
+use common::{cuda, difference};
 
 fn model(placement: Placement) -> MambaForCausalLm {
     device::set_threads(1);

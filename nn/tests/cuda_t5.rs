@@ -6,16 +6,7 @@ mod common;
 use qapipe_nn::{Form, Forward, Limits, Network, Packed, Pairs, Placement, T5Config, T5ForConditionalGeneration, Writer, device, greedy};
 use tch::{Device, Kind, Tensor};
 
-use common::{difference, numbers};
-
-/// The CUDA device, where there is one.
-fn cuda() -> Option<Device> {
-    let found = device::resolve("cuda:0");
-    if let Err(error) = &found {
-        eprintln!("skipped: {error}");
-    }
-    found.ok()
-}
+use common::{cuda, difference, numbers};
 
 /// A model at random, large enough for the kernels of half precision.
 fn model(gated: bool, placement: Placement) -> T5ForConditionalGeneration {

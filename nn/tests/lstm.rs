@@ -16,7 +16,7 @@ use common::{difference, numbers, packed};
 const NAMES: [&str; 4] = ["lstm_dot_tiny", "lstm_heads_tiny", "lstm_self_tiny", "lstm_bidaf_tiny"];
 
 fn folder(name: &str) -> PathBuf {
-    common::fixture().parent().unwrap().join(name)
+    common::fixture_of(name)
 }
 
 fn model(name: &str) -> LstmForQuestionAnswering {

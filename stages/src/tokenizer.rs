@@ -24,7 +24,7 @@ use crate::error::Error;
 pub use learn::{learn, learn_bytes};
 pub use reader::{Layout, Reader, Tokens};
 pub use text::TextTokenizer;
-pub use words::{SPECIAL_WORDS, count_words_of, learn_words, of_words, whole_words};
+pub use words::{SPECIAL_WORDS, count_words_of, frequent_words, of_words, whole_words};
 
 /// The tokenizer, whole.
 pub const TOKENIZER: &str = "tokenizer.json";

@@ -103,6 +103,20 @@ fn words_get_their_vectors_and_the_share_is_told() {
 }
 
 #[test]
+fn words_of_the_vectors_can_join() {
+    let mut lab = Lab::new();
+    let file = lab.folder.path().join("other.vec");
+    let row = |word: &str| format!("{word}{}\n", " 0.25".repeat(32));
+    std::fs::write(&file, ["zebra", "the", "U.S.", "quokka"].map(row).concat()).unwrap();
+    lab.run(&tiny("train_words = false", &format!("vectors = \"{}\"\nvector_words = 3", file.display()))).unwrap();
+    let tokenizer = tokenizer::load(lab.path("base.model")).unwrap();
+    assert!(tokenizer.token_to_id("zebra").is_some() && tokenizer.token_to_id("quokka").is_none());
+    let table = Weights::open_folder(lab.path("base.model")).unwrap().floats(LstmForQuestionAnswering::WORDS).unwrap();
+    let zebra = i64::from(tokenizer.token_to_id("zebra").unwrap());
+    assert_eq!(table.double_value(&[zebra, 0]), 0.25);
+}
+
+#[test]
 fn vectors_of_another_width_are_refused() {
     let mut lab = Lab::new();
     lab.run(&tiny("", "")).unwrap();

@@ -131,3 +131,12 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) {
     let header = format!("{{{}}}", header.join(","));
     std::fs::write(path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()).unwrap();
 }
+
+/// The CUDA device, where there is one.
+pub fn cuda() -> Option<Device> {
+    let found = qapipe_nn::device::resolve("cuda:0");
+    if let Err(error) = &found {
+        eprintln!("skipped: {error}");
+    }
+    found.ok()
+}

@@ -46,16 +46,28 @@ const PARAMS: &[Param] = &[
         Ty::Ref(Accepts { types: &[ArtifactType::EXAMPLES], part: &["dev.arrow"] }),
         "With `vectors`: examples of whose dev part the words join the vocabulary where they have vectors, as if all of the file were kept.",
     ),
+    Param::optional(
+        "vector_words",
+        Ty::Int { min: 1, max: 10_000_000 },
+        "With a file of `vectors`: how many of its first words join the vocabulary, whether the data set has them or not; for a model that is to \
+         answer about other texts.",
+    ),
     Param::optional("lower_case", Ty::Bool, "For the vocabulary of a new lstm: whether words become lower case; true."),
 ];
 
 /// What only a vocabulary of whole words has.
 fn whole_words(values: &Values) -> Result<(), Invalid> {
     let lstm = values.text("config.model_type") == Some("lstm");
-    if let Some(param) = ["vectors", "cover", "lower_case"].into_iter().find(|param| values.has(param) && !lstm) {
+    if let Some(param) = ["vectors", "cover", "vector_words", "lower_case"].into_iter().find(|param| values.has(param) && !lstm) {
         return Err(Invalid::new(param, format!("`{param}` is for a new lstm alone")).help("write `config = { model_type = \"lstm\" }`"));
     }
-    let lacking = [("cover", "vectors"), ("cover", "vocabulary"), ("lower_case", "vocabulary")];
+    let lacking = [
+        ("cover", "vectors"),
+        ("cover", "vocabulary"),
+        ("vector_words", "vectors"),
+        ("vector_words", "vocabulary"),
+        ("lower_case", "vocabulary"),
+    ];
     match lacking.into_iter().find(|(param, needed)| values.has(param) && !values.has(needed)) {
         Some((param, needed)) => Err(Invalid::new(param, format!("`{param}` goes with `{needed}`"))),
         None => Ok(()),

@@ -19,19 +19,17 @@ use crate::examples::Examples;
 /// The pieces that a vocabulary of words holds apart, with the ids 0 to 3: padding, unknown, start, separator.
 pub const SPECIAL_WORDS: [&str; 4] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"];
 
-/// Makes a tokenizer of whole words from the most frequent words of a part's questions and paragraphs: at most `size` pieces,
-/// [`SPECIAL_WORDS`] included.
+/// The most frequent words of a part's questions and paragraphs: as many as a vocabulary of `size` has room for beside [`SPECIAL_WORDS`].
 ///
 /// # Errors
 /// Where `size` has no room for a word, or there is no text.
-pub fn learn_words(examples: &Examples, size: usize, lower_case: bool) -> Result<Tokenizer, Error> {
+pub fn frequent_words(examples: &Examples, size: usize, lower_case: bool) -> Result<Vec<String>, Error> {
     let room = size.saturating_sub(SPECIAL_WORDS.len());
     if room == 0 {
         let message = format!("a vocabulary of {size} has no room for words beside the {} special pieces", SPECIAL_WORDS.len());
         return Err(Error::data(message).help("raise `vocab_size`"));
     }
-    let words: Vec<String> = count_words_of(examples, lower_case)?.into_iter().take(room).map(|(word, _)| word).collect();
-    of_words(&words, lower_case)
+    Ok(count_words_of(examples, lower_case)?.into_iter().take(room).map(|(word, _)| word).collect())
 }
 
 /// The words of a part's questions and paragraphs with their counts, the most frequent first, and equally frequent ones by their text.

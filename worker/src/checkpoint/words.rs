@@ -8,7 +8,7 @@ use qapipe_cache::Digest;
 use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::{LstmConfig, LstmForQuestionAnswering, Parameters};
 use qapipe_stages::examples::Examples;
-use qapipe_stages::tokenizer::{SPECIAL_WORDS, count_words_of, of_words};
+use qapipe_stages::tokenizer::{SPECIAL_WORDS, count_words_of, frequent_words, of_words, whole_words};
 use qapipe_stages::vectors::{self, Found};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -64,12 +64,14 @@ pub struct Words<'a> {
     pub train: &'a Examples,
     /// Texts whose words join where they have vectors.
     pub cover: Option<&'a Examples>,
-    /// Most pieces, special ones included, but for those of `cover`.
+    /// Most pieces, special ones included, but for those of `cover` and of the vectors.
     pub size: usize,
     /// Whether words become lower case.
     pub lower_case: bool,
     /// Where their vectors come from.
     pub vectors: Option<Source<'a>>,
+    /// How many of the first words of a file of vectors join, whether the texts have them or not.
+    pub of_vectors: usize,
 }
 
 impl Words<'_> {
@@ -78,12 +80,15 @@ impl Words<'_> {
     /// # Errors
     /// Where there is no text, or the vectors cannot be read.
     pub fn tokenizer(&self, cx: &StageCx<'_>) -> Result<Tokenizer, Error> {
-        let room = self.size.saturating_sub(SPECIAL_WORDS.len());
-        let mut words: Vec<String> = count_words_of(self.train, self.lower_case)?.into_iter().take(room).map(|(word, _)| word).collect();
+        let mut words = frequent_words(self.train, self.size, self.lower_case)?;
         if let (Some(cover), Some(vectors)) = (self.cover, self.vectors) {
             let more = self.more(cover, &words, vectors, cx)?;
             cx.reporter.log(&format!("{} words, and {} more that only the covered questions have", words.len(), more.len()));
             words.extend(more);
+        }
+        if let Some(Source::File(file)) = self.vectors.filter(|_| self.of_vectors > 0) {
+            words.extend(vectors::words(file, self.of_vectors)?);
+            words = whole_words(words, self.lower_case)?;
         }
         Ok(of_words(&words, self.lower_case)?)
     }

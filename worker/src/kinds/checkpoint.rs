@@ -25,6 +25,8 @@ struct Wanted {
     #[serde(default = "yes")]
     lower_case: bool,
     vectors: Option<String>,
+    #[serde(default)]
+    vector_words: usize,
 }
 
 fn yes() -> bool {
@@ -163,8 +165,8 @@ fn tokenizer_of(
         Some(folder) => Examples::open_part(folder, Part::Dev)?,
         None => None,
     };
-    let Wanted { vocab_size: size, lower_case, .. } = *wanted;
-    Words { train, cover: cover.as_ref(), size, lower_case, vectors }.tokenizer(cx)
+    let Wanted { vocab_size: size, lower_case, vector_words: of_vectors, .. } = *wanted;
+    Words { train, cover: cover.as_ref(), size, lower_case, vectors, of_vectors }.tokenizer(cx)
 }
 
 /// Where a new LSTM's vectors come from, where it has any.
