@@ -104,9 +104,9 @@ impl LstmForQuestionAnswering {
 
     /// The paragraph's states in the last layer, `[tokens of the paragraph, states]`.
     fn states(&self, question: &Packed, context: &Packed, forward: &Forward) -> Result<Tensor> {
-        let (asked, stands) = if self.config.exact_match { words::exact_matches(question, context)? } else { (None, None) };
-        let asked = self.encode(question, asked.as_ref(), forward)?;
-        let read = self.encode(context, stands.as_ref(), forward)?;
+        let found = if self.config.exact_match { Some(words::exact_matches(question, context)?) } else { None };
+        let asked = self.encode(question, found.as_ref().map(|found| &found.0), forward)?;
+        let read = self.encode(context, found.as_ref().map(|found| &found.1), forward)?;
         let mut states = self.fusion.forward((&asked, question), (&read, context), forward)?;
         for layer in &self.layers {
             let next = layer.forward(&forward.dropout_alike(&states, context, self.config.dropout_rate)?, context)?;

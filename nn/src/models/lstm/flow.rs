@@ -39,10 +39,10 @@ impl Flow {
     /// What a paragraph sees in the question, and what of the paragraph the question sees: each `[tokens of the paragraph, width]`.
     pub(super) fn both_ways(&self, question: Read<'_>, context: Read<'_>) -> Result<(Tensor, Tensor)> {
         let (asked, read) = (table(question)?, table(context)?);
-        let scores = self.scores(&read, &asked)?.f_masked_fill(&hidden(question.1, 1)?, f64::NEG_INFINITY)?;
+        let scores = self.scores(&read, &asked)?.f_masked_fill(&hidden(question.1)?, f64::NEG_INFINITY)?;
         let kind = read.kind();
         let seen = scores.f_softmax(-1, Kind::Float)?.f_to_kind(kind)?.f_matmul(&asked)?;
-        let best = scores.f_amax([-1], true)?.f_transpose(1, 2)?.f_masked_fill(&hidden(context.1, 1)?, f64::NEG_INFINITY)?;
+        let best = scores.f_amax([-1], true)?.f_transpose(1, 2)?.f_masked_fill(&hidden(context.1)?, f64::NEG_INFINITY)?;
         let chosen = best.f_softmax(-1, Kind::Float)?.f_to_kind(kind)?.f_matmul(&read)?;
         let chosen = chosen.f_expand_as(&read)?;
         Ok((packed(&seen, context.1)?, packed(&chosen, context.1)?))
@@ -55,7 +55,7 @@ impl Flow {
         // Where there is nobody else, a token sees itself.
         let alone = f64::from(f32::MIN) / 2.0;
         let scores = self.scores(&read, &read)?.f_masked_fill(&itself, alone)?;
-        let scores = scores.f_masked_fill(&hidden(context.1, 1)?, f64::NEG_INFINITY)?;
+        let scores = scores.f_masked_fill(&hidden(context.1)?, f64::NEG_INFINITY)?;
         packed(&scores.f_softmax(-1, Kind::Float)?.f_to_kind(read.kind())?.f_matmul(&read)?, context.1)
     }
 }
@@ -70,7 +70,7 @@ fn packed(table: &Tensor, packed: &Packed) -> Result<Tensor> {
     Ok(packed.gather(&table.f_unsqueeze(1)?)?.f_squeeze_dim(1)?)
 }
 
-/// Which places hold no token, bool: `[sequences, 1, width]` where `axis` is 1.
-pub(super) fn hidden(packed: &Packed, axis: i64) -> Result<Tensor> {
-    Ok(packed.mask()?.f_squeeze_dim(1)?.f_logical_not()?.f_transpose(axis, 1)?)
+/// Which places hold no token, bool `[sequences, 1, width]`.
+pub(super) fn hidden(packed: &Packed) -> Result<Tensor> {
+    Ok(packed.mask()?.f_squeeze_dim(1)?.f_logical_not()?)
 }

@@ -73,7 +73,7 @@ impl Head {
 
 /// The greatest value of each feature over a sequence, `[sequences, features]`.
 fn pooled(states: &Tensor, packed: &Packed) -> Result<Tensor> {
-    let hidden = hidden(packed, 1)?.f_transpose(1, 2)?;
+    let hidden = hidden(packed)?.f_transpose(1, 2)?;
     Ok(table((states, packed))?.f_masked_fill(&hidden, f64::NEG_INFINITY)?.f_amax([1], false)?)
 }
 

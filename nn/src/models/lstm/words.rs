@@ -94,7 +94,7 @@ fn by_product(vectors: &Tensor, characters: &Tensor) -> Result<Tensor> {
 }
 
 /// For each token whether its word stands in the other part of its window: of the question, then of the paragraph; f32 `[tokens]`.
-pub(super) fn exact_matches(question: &Packed, context: &Packed) -> Result<(Option<Tensor>, Option<Tensor>)> {
+pub(super) fn exact_matches(question: &Packed, context: &Packed) -> Result<(Tensor, Tensor)> {
     let padded = |packed: &Packed, none: i64| {
         let empty = Tensor::f_full([packed.sequences() * packed.width()], none, (Kind::Int64, packed.device()))?;
         Ok::<_, NnError>(empty.f_index_copy(0, &packed.slots()?, &packed.ids()?)?.f_view([packed.sequences(), packed.width()])?)
@@ -104,7 +104,7 @@ pub(super) fn exact_matches(question: &Packed, context: &Packed) -> Result<(Opti
     let of = |table: Tensor, packed: &Packed| {
         Ok::<_, NnError>(table.f_flatten(0, 1)?.f_index_select(0, &packed.slots()?)?.f_to_kind(Kind::Float)?)
     };
-    Ok((Some(of(same.f_any_dim(1, false)?, question)?), Some(of(same.f_any_dim(2, false)?, context)?)))
+    Ok((of(same.f_any_dim(1, false)?, question)?, of(same.f_any_dim(2, false)?, context)?))
 }
 
 #[cfg(test)]
