@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{NnError, Result};
-use crate::models::{Decoding, Writer};
+use crate::models::{Decoding, Writer, check_ids};
 use crate::packed::{Packed, signed};
 
 /// Tokens between two looks at whether all texts have ended: on CUDA a look waits for the device.
@@ -52,10 +52,7 @@ pub fn greedy(model: &dyn Writer, sources: &Packed, limits: &Limits) -> Result<V
 /// As [`greedy`], and where `text` has a token that the model does not know.
 pub fn greedy_beside(model: &dyn Writer, sources: &Packed, limits: &Limits, text: &[u32]) -> Result<(Vec<Generated>, Vec<f64>)> {
     let _guard = tch::no_grad_guard();
-    if let Some(id) = text.iter().find(|&&id| i64::from(id) >= model.vocabulary()) {
-        let limit = model.vocabulary();
-        return Err(NnError::Input(format!("token id {id} is not below vocab_size {limit}: the tokenizer is another model's")));
-    }
+    check_ids(text.iter().copied().max().map_or(0, i64::from), model.vocabulary())?;
     let run = Run::new(model, sources, limits, limits.most.max(signed(text.len() + 1)))?;
     let beside = run.likelihoods(text)?;
     Ok((write(run, sources, limits)?, beside))

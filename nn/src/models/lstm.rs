@@ -13,9 +13,9 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use super::{AnyModel, LstmConfig, Model, Network, Reader, SpanLogits, read_config, save};
+use super::{AnyModel, LstmConfig, Model, Network, Reader, SpanLogits, check_ids, read_config, save};
 use crate::builder::{Builder, Init, LoadReport};
-use crate::error::{NnError, Result};
+use crate::error::Result;
 use crate::forward::Forward;
 use crate::layers::{BiLstm, Linear};
 use crate::packed::Packed;
@@ -115,15 +115,6 @@ impl LstmForQuestionAnswering {
         }
         Ok(states)
     }
-
-    /// Refuses words that it does not know: on CUDA, an index out of range would take the device down.
-    fn check(&self, packed: &Packed) -> Result<()> {
-        if packed.max_id() < self.config.vocab_size {
-            return Ok(());
-        }
-        let (id, size) = (packed.max_id(), self.config.vocab_size);
-        Err(NnError::Input(format!("token id {id} is not below vocab_size {size}: the tokenizer is another model's")))
-    }
 }
 
 impl Network for LstmForQuestionAnswering {
@@ -150,7 +141,7 @@ impl Network for LstmForQuestionAnswering {
 
 impl Reader for LstmForQuestionAnswering {
     fn forward(&self, packed: &Packed, forward: &mut Forward) -> Result<SpanLogits> {
-        self.check(packed)?;
+        check_ids(packed.max_id(), self.config.vocab_size)?;
         let _guard = forward.guard();
         forward.begin(self.parameters.device())?;
         let [question, context] = packed.apart()?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{AnyModel, Decoding, MambaConfig, Model, Network, Writer, read_config, save};
+use super::{AnyModel, Decoding, MambaConfig, Model, Network, Writer, check_ids, read_config, save};
 use crate::builder::{Builder, Init, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -106,7 +106,7 @@ impl MambaForCausalLm {
 
     /// Begins a pass, and gives what [`MambaForCausalLm::states`] does.
     fn read(&self, packed: &Packed, forward: &mut Forward) -> Result<Tensor> {
-        self.check(packed)?;
+        check_ids(packed.max_id(), self.config.vocab_size)?;
         forward.begin(self.parameters.device())?;
         self.states(&packed.ids()?, packed, None)
     }
@@ -133,15 +133,6 @@ impl MambaForCausalLm {
             None => self.embedding.scores(&states)?,
         };
         Ok(logits.f_to_kind(Kind::Float)?)
-    }
-
-    /// Refuses tokens beyond the vocabulary: on CUDA, an index out of range would take the device down.
-    fn check(&self, packed: &Packed) -> Result<()> {
-        let (found, limit) = (packed.max_id(), self.config.vocab_size);
-        if found < limit {
-            return Ok(());
-        }
-        Err(NnError::Input(format!("token id {found} is not below vocab_size {limit}: the tokenizer is another model's")))
     }
 }
 
@@ -189,7 +180,7 @@ impl Writer for MambaForCausalLm {
     }
 
     fn start(&self, sources: &Packed, _most: i64) -> Result<Box<dyn Decoding + '_>> {
-        self.check(sources)?;
+        check_ids(sources.max_id(), self.config.vocab_size)?;
         let _guard = tch::no_grad_guard();
         Ok(Box::new(MambaDecoding::new(self, sources)?))
     }

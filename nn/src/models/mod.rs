@@ -109,6 +109,14 @@ pub(crate) fn check_sizes(sizes: &[(&'static str, i64)]) -> Result<()> {
     }
 }
 
+/// Refuses a token id that a model of so many does not know: on CUDA, an index out of range would take the device down.
+pub(crate) fn check_ids(largest: i64, vocabulary: i64) -> Result<()> {
+    if largest < vocabulary {
+        return Ok(());
+    }
+    Err(NnError::Input(format!("token id {largest} is not below vocab_size {vocabulary}: the tokenizer is another model's")))
+}
+
 /// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's libraries read them.
 pub(crate) fn save(folder: &Path, config: &impl Serialize, parameters: &Parameters) -> Result<()> {
     let path = folder.join("config.json");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{AnyModel, Decoding, Model, Network, T5Config, Writer, read_config, save};
+use super::{AnyModel, Decoding, Model, Network, T5Config, Writer, check_ids, read_config, save};
 use crate::builder::{Builder, Init, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -100,8 +100,8 @@ impl T5ForConditionalGeneration {
     /// # Errors
     /// Where a token id is beyond the vocabulary, and what libtorch reports.
     pub fn forward_logits(&self, input: &Packed, output: &Packed, forward: &mut Forward) -> Result<Tensor> {
-        self.check(input)?;
-        self.check(output)?;
+        check_ids(input.max_id(), self.config.vocab_size)?;
+        check_ids(output.max_id(), self.config.vocab_size)?;
         let _guard = forward.guard();
         forward.begin(self.parameters.device())?;
         let states = self.encode(input, forward)?;
@@ -126,15 +126,6 @@ impl T5ForConditionalGeneration {
             }
         };
         Ok(logits.f_to_kind(Kind::Float)?)
-    }
-
-    /// Refuses tokens beyond the vocabulary: on CUDA, an index out of range would take the device down.
-    fn check(&self, packed: &Packed) -> Result<()> {
-        let (found, limit) = (packed.max_id(), self.config.vocab_size);
-        if found < limit {
-            return Ok(());
-        }
-        Err(NnError::Input(format!("token id {found} is not below vocab_size {limit}: the tokenizer is another model's")))
     }
 }
 
@@ -179,7 +170,7 @@ impl Writer for T5ForConditionalGeneration {
     }
 
     fn start(&self, sources: &Packed, most: i64) -> Result<Box<dyn Decoding + '_>> {
-        self.check(sources)?;
+        check_ids(sources.max_id(), self.config.vocab_size)?;
         let _guard = tch::no_grad_guard();
         let states = self.encode(sources, &Forward::inference())?;
         Ok(Box::new(T5Decoding::new(self, &states, sources, most)?))
