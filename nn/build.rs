@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "src/cpp/attention.cpp",
     "src/cpp/conv.cpp",
     "src/cpp/conv_cpu.cpp",
@@ -10,6 +10,7 @@ const SOURCES: [&str; 14] = [
     "src/cpp/lstm.cpp",
     "src/cpp/lstm_cpu.cpp",
     "src/cpp/lstm_cuda.cpp",
+    "src/cpp/masked.cpp",
     "src/cpp/norm.cpp",
     "src/cpp/optimiser.cpp",
     "src/cpp/runtime.cpp",

@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use crate::error::{NnError, Result};
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, Segment};
 use crate::shim::{self, Rates};
 use crate::weights::{Weights, write};
 
@@ -95,16 +95,14 @@ impl AdamW {
         self.steps += 1;
         #[allow(clippy::cast_precision_loss)]
         let _same = self.counter.f_fill_(self.steps as f64)?;
-        let (split, divisor) = (parameters.decaying(), self.divisor.take());
+        let (segments, divisor) = (parameters.segments().to_vec(), self.divisor.take());
         let (master, gradient) = parameters.flat()?;
-        let total = master.size()[0];
-        for (start, length, decay) in [(0, split, self.config.weight_decay), (split, total - split, 0.0)] {
-            if length > 0 {
-                let AdamWConfig { beta1, beta2, epsilon, .. } = self.config;
-                let part = |flat: &Tensor| flat.f_narrow(0, start, length);
-                let tensors = [&part(master)?, &part(gradient)?, &part(&self.first)?, &part(&self.second)?, &self.counter];
-                shim::fused_adamw(tensors, Rates { rate, beta1, beta2, decay, epsilon }, divisor.as_ref())?;
-            }
+        for Segment { start, length, decay, rate: factor } in segments {
+            let AdamWConfig { beta1, beta2, epsilon, weight_decay, .. } = self.config;
+            let part = |flat: &Tensor| flat.f_narrow(0, start, length);
+            let tensors = [&part(master)?, &part(gradient)?, &part(&self.first)?, &part(&self.second)?, &self.counter];
+            let rates = Rates { rate: rate * factor, beta1, beta2, decay: if decay { weight_decay } else { 0.0 }, epsilon };
+            shim::fused_adamw(tensors, rates, divisor.as_ref())?;
         }
         parameters.clear();
         parameters.renew()

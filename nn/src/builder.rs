@@ -4,10 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Device, Kind, Tensor};
 
+use crate::adapter_file::AdapterFile;
 use crate::error::{NnError, Result};
 use crate::forward::mix;
-use crate::parameters::{Constant, Parameter, Parameters, Part, Placement};
+use crate::layers::{Adapters, Matrix, Up, Weight};
+use crate::masks::{Mask, Masked, MaskedPart};
+use crate::parameters::{Constant, Parameter, Parameters, Part, Pieces, Placement, Site};
+use crate::pruned::Pruned;
+use crate::select::Role;
 use crate::shim;
+use crate::tuning::{Lora, Masking, Tuning};
 use crate::weights::Weights;
 
 /// What became of the names when weights met a model.
@@ -58,6 +64,14 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// Its parts by name, and the shape of each.
+    fn parts(&self) -> (Vec<Part>, Vec<i64>) {
+        let height = self.shape[0] / crate::packed::signed(self.names.len().max(1));
+        let mut shape = self.shape.to_vec();
+        shape[0] = height;
+        (self.names.iter().map(|name| Part { name: name.clone(), height }).collect(), shape)
+    }
+
     /// How the part of a number begins.
     fn init(&self, part: usize) -> Init {
         self.inits.get(part).or(self.inits.first()).copied().unwrap_or(Init::Zeros)
@@ -67,9 +81,12 @@ impl Wanted<'_> {
 /// Makes parameters, one after the other, and remembers them.
 pub(crate) struct Builder<'a> {
     weights: Option<&'a Weights>,
+    adapter: Option<&'a AdapterFile>,
+    tuning: Tuning,
+    /// Modules whose parameters are the model's head.
+    heads: &'a [&'a str],
     seed: u64,
-    parameters: Vec<Parameter>,
-    constants: Vec<Constant>,
+    pieces: Pieces,
     missing: Vec<String>,
     misshapen: Vec<String>,
     used: BTreeSet<String>,
@@ -90,15 +107,16 @@ impl<'a> Builder<'a> {
 
     /// Parameters at random.
     pub(crate) fn random(seed: u64) -> Self {
-        let (parameters, missing, misshapen, used) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
         Self {
             weights: None,
+            adapter: None,
+            tuning: Tuning::Whole,
+            heads: &[],
             seed,
-            parameters,
-            constants: Vec::new(),
-            missing,
-            misshapen,
-            used,
+            pieces: Pieces::default(),
+            missing: Vec::new(),
+            misshapen: Vec::new(),
+            used: BTreeSet::new(),
             optional: &[],
             prefix: "",
             other_names: &[],
@@ -110,12 +128,24 @@ impl<'a> Builder<'a> {
         Self { other_names, ..self }
     }
 
+    /// The same where these modules are the model's head.
+    pub(crate) fn with_heads(self, heads: &'a [&'a str]) -> Self {
+        Self { heads, ..self }
+    }
+
+    /// The same with the adapters of a file, and with what a tuning brings.
+    pub(crate) fn tuned(self, adapter: Option<&'a AdapterFile>, tuning: &Tuning) -> Self {
+        Self { adapter, tuning: tuning.clone(), ..self }
+    }
+
     /// A parameter that is computed with in f32, whatever the rest is, and that weight decay does not apply to.
     pub(crate) fn precise(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
-        let tensor = self.tensor(&Wanted { names: &[name.to_owned()], shape, inits: &[init], decay: false })?;
-        if let Some(parameter) = self.parameters.last_mut() {
-            parameter.set_precise();
+        let tensor = self.part(name, shape, init)?;
+        if !self.tuning.trains(self.is_head(name)) {
+            return Ok(self.constant(name, tensor));
         }
+        let parts = vec![Part { name: name.to_owned(), height: shape[0] }];
+        self.pieces.list.push(Parameter::new(parts, shape.to_vec(), false, tensor.shallow_clone()).precise());
         Ok(tensor)
     }
 
@@ -146,39 +176,213 @@ impl<'a> Builder<'a> {
     }
 
     fn constant(&mut self, name: &str, tensor: Tensor) -> Tensor {
-        self.constants.push(Constant::new(name.to_owned(), tensor.shallow_clone()));
+        self.pieces.constants.push(Constant::new(name.to_owned(), tensor.shallow_clone()));
         tensor
+    }
+
+    /// Whether a tensor belongs to the head.
+    fn is_head(&self, name: &str) -> bool {
+        self.heads.contains(&name.rsplit_once('.').map_or(name, |(module, _)| module))
     }
 
     /// A parameter: a leaf whose values [`Builder::finish`] may move to another place and kind.
     pub(crate) fn tensor(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
-        let height = wanted.shape[0] / crate::packed::signed(wanted.names.len().max(1));
-        let mut shape = wanted.shape.to_vec();
-        shape[0] = height;
-        let parts =
-            wanted.names.iter().enumerate().map(|(at, name)| self.part(name, &shape, wanted.init(at))).collect::<Result<Vec<_>>>()?;
-        let tensor = if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::f_cat(&parts, 0)? };
-        let parts = wanted.names.iter().map(|name| Part { name: name.clone(), height }).collect();
-        self.parameters.push(Parameter::new(parts, wanted.shape.to_vec(), wanted.decay, tensor.shallow_clone()));
+        let (parts, shape) = wanted.parts();
+        let values = self.values(wanted, &shape)?;
+        let trains = self.tuning.trains(wanted.names.iter().all(|name| self.is_head(name)));
+        Ok(self.place(parts, wanted, &values, trains)?)
+    }
+
+    /// The values of a parameter, cut up by its names.
+    fn values(&mut self, wanted: &Wanted<'_>, shape: &[i64]) -> Result<Vec<Tensor>> {
+        wanted.names.iter().enumerate().map(|(at, name)| self.part(name, shape, wanted.init(at))).collect()
+    }
+
+    /// Makes a parameter of values, or a constant where it does not train.
+    fn place(&mut self, parts: Vec<Part>, wanted: &Wanted<'_>, values: &[Tensor], trains: bool) -> Result<Tensor> {
+        let tensor = joined(values)?;
+        if trains {
+            self.pieces.list.push(Parameter::new(parts, wanted.shape.to_vec(), wanted.decay, tensor.shallow_clone()));
+        } else {
+            self.pieces.constants.push(Constant::frozen(parts, tensor.shallow_clone()));
+        }
         Ok(tensor)
+    }
+
+    /// The weights of a linear map in whatever form they were stored, with the adapters or the mask that a tuning brings.
+    pub(crate) fn matrix(&mut self, wanted: &Wanted<'_>, role: Role) -> Result<Matrix> {
+        let role = if wanted.names.iter().all(|name| self.is_head(name)) { Role::Head } else { role };
+        let (parts, shape) = wanted.parts();
+        for name in wanted.names {
+            self.pieces.sites.push(Site { name: name.clone(), role, shape: [shape[0], wanted.shape[1]] });
+        }
+        let weight = self.weight(wanted, role, parts)?;
+        let adapters = self.adapters(wanted, role)?;
+        Ok(Matrix::new(weight, adapters))
+    }
+
+    fn weight(&mut self, wanted: &Wanted<'_>, role: Role, parts: Vec<Part>) -> Result<Weight> {
+        let (_, shape) = wanted.parts();
+        let values = self.values(wanted, &shape)?;
+        let masks = wanted.names.iter().map(|name| self.stored_mask(name, &shape)).collect::<Result<Vec<_>>>()?;
+        let chosen: Vec<Option<Masking>> = wanted.names.iter().map(|name| self.tuning.mask(module(name), role).cloned()).collect();
+        if let Some(at) = (0..parts.len()).find(|&at| chosen[at].is_some() && masks[at].is_some()) {
+            return Err(NnError::Fit(format!("{} is pruned already", wanted.names[at])));
+        }
+        let head = role == Role::Head;
+        let trains = self.tuning.trains(head);
+        let weight = self.place(parts.clone(), wanted, &values, trains)?;
+        if masks.iter().all(Option::is_none) && chosen.iter().all(Option::is_none) {
+            return Ok(Weight::Dense(weight));
+        }
+        let all = |mask: Option<Tensor>| mask.map_or_else(|| Ok(Tensor::f_ones(&shape, (Kind::Bool, Device::Cpu))?), Ok);
+        let mask = joined(&masks.into_iter().map(all).collect::<Result<Vec<_>>>()?)?;
+        self.masked(&parts, &chosen, weight, mask)
+    }
+
+    /// A matrix with weights left out, and the scores that a tuning brings.
+    fn masked(&mut self, parts: &[Part], chosen: &[Option<Masking>], weight: Tensor, mask: Tensor) -> Result<Weight> {
+        let width = weight.size()[1];
+        let (mut start, mut masked) = (0, Vec::with_capacity(parts.len()));
+        for (part, masking) in parts.iter().zip(chosen) {
+            let mut scores = None;
+            if let Some(masking) = masking.as_ref().filter(|masking| masking.scores) {
+                let tensor = Tensor::f_zeros([part.height, width], (Kind::Float, Device::Cpu))?;
+                let named = vec![Part { name: format!("{}.scores", part.name), height: part.height }];
+                let parameter = Parameter::new(named, vec![part.height, width], false, tensor.shallow_clone());
+                self.pieces.list.push(parameter.precise().at_rate(masking.score_rate));
+                scores = Some(tensor);
+            }
+            let (shared, scored) = ((weight.shallow_clone(), mask.shallow_clone()), scores.as_ref().map(Tensor::shallow_clone));
+            let (weight, mask) = shared;
+            let learnt = masking.is_some();
+            self.pieces.masks.push(Mask { name: part.name.clone(), start, height: part.height, weight, mask, scores: scored, learnt });
+            masked.push(MaskedPart { start, height: part.height, scores });
+            start += part.height;
+        }
+        Ok(Weight::Masked(Masked::new(weight, mask, masked)))
+    }
+
+    /// The mask that a tensor was stored with.
+    fn stored_mask(&mut self, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
+        let Some((weights, found)) = self.weights.zip(self.find(name)).filter(|(weights, found)| Pruned::is_in(weights, found)) else {
+            return Ok(None);
+        };
+        let mask = Pruned::open(weights, &found)?.mask;
+        Ok((mask.size() == shape).then_some(mask))
+    }
+
+    /// The adapters of a matrix: those of a file, and those that a tuning brings.
+    fn adapters(&mut self, wanted: &Wanted<'_>, role: Role) -> Result<Option<Adapters>> {
+        let (parts, _) = wanted.parts();
+        let (mut downs, mut down_parts, mut ups, mut start, mut dropout) = (Vec::new(), Vec::new(), Vec::new(), 0, 0.0);
+        for part in &parts {
+            let module = module(&part.name);
+            let stored = self.adapter.map(|file| file.module(module)).transpose()?.flatten();
+            let lora = self.tuning.adapters(module, role).cloned();
+            let values = match (stored, lora) {
+                (None, None) => None,
+                (Some(_), Some(_)) => return Err(NnError::Fit(format!("{module} has an adapter already"))),
+                (Some(stored), None) => Some(stored),
+                (None, Some(lora)) => {
+                    dropout = lora.dropout;
+                    Some(self.fresh_adapter(module, (part.height, wanted.shape[1]), &lora)?)
+                }
+            };
+            if let Some(values) = values {
+                self.used.insert(module.to_owned());
+                let rank = values.down.size()[0];
+                if values.down.size() != [rank, wanted.shape[1]] || values.up.size() != [part.height, rank] {
+                    let (down, up) = (values.down.size(), values.up.size());
+                    self.misshapen.push(format!("the adapter of {module} is {up:?} {down:?}, its matrix [{}, {}]", part.height, wanted.shape[1]));
+                } else {
+                    down_parts.push(Part { name: format!("{module}.lora_A.weight"), height: rank });
+                    downs.push(values.down);
+                    ups.push(self.up(module, start, values.up, values.magnitude, values.scale));
+                }
+            }
+            start += part.height;
+        }
+        if downs.is_empty() {
+            return Ok(None);
+        }
+        let down = joined(&downs)?;
+        self.pieces.put(down_parts, &down, matches!(self.tuning, Tuning::Adapters(_)));
+        Ok(Some(Adapters::new(down, ups, wanted.shape[0], dropout)))
+    }
+
+    fn up(&mut self, module: &str, start: i64, weight: Tensor, magnitude: Option<Tensor>, scale: f64) -> Up {
+        let trains = matches!(self.tuning, Tuning::Adapters(_));
+        let mut put = |name: &str, tensor: &Tensor| {
+            let parts = vec![Part { name: format!("{module}.{name}"), height: tensor.size()[0] }];
+            self.pieces.put(parts, tensor, trains);
+        };
+        put("lora_B.weight", &weight);
+        if let Some(length) = &magnitude {
+            put("lora_magnitude_vector", length);
+        }
+        Up { start, weight, scale, magnitude }
+    }
+
+    /// An adapter at its beginning: A as torch begins a linear map (Kaiming He et al. 2015, with a = √5), B zero, and the lengths that the rows have.
+    fn fresh_adapter(&mut self, module: &str, (out, inputs): (i64, i64), lora: &Lora) -> Result<crate::adapter_file::Stored> {
+        if lora.rank > out.min(inputs) {
+            return Err(NnError::Fit(format!("rank {} is larger than the matrix of {module}, [{out}, {inputs}]", lora.rank)));
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let even = Init::Uniform((inputs as f64).sqrt().recip());
+        let down = self.drawn(&format!("{module}.lora_A.weight"), &[lora.rank, inputs], even)?;
+        let up = Tensor::f_zeros([out, lora.rank], (Kind::Float, Device::Cpu))?;
+        let magnitude = if lora.decomposed { Some(self.lengths_of(module, &[out, inputs])?) } else { None };
+        Ok(crate::adapter_file::Stored { down, up, magnitude, scale: lora.scale(lora.alpha, lora.rank) })
+    }
+
+    /// The lengths of the rows of a module's matrix, as it is stored.
+    fn lengths_of(&mut self, module: &str, shape: &[i64]) -> Result<Tensor> {
+        let name = if self.pieces.sites.iter().any(|site| site.name == module) { module.to_owned() } else { format!("{module}.weight") };
+        Ok(self.part(&name, shape, Init::Zeros)?.f_norm_scalaropt_dim(2.0, 1_i64, false)?)
     }
 
     /// One named tensor.
     fn part(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        if let Some(tensor) = self.adapter.map(|file| file.whole(name)).transpose()?.flatten() {
+            self.used.insert(name.to_owned());
+            return self.fitting(name, shape, tensor);
+        }
         let Some(weights) = self.weights else { return self.drawn(name, shape, init) };
-        let bare = name.strip_prefix(self.prefix).unwrap_or(name);
-        let others = self.other_names.iter().filter(|(ours, _)| *ours == name).map(|&(_, theirs)| theirs);
-        let Some(found) = [name, bare].into_iter().chain(others).find(|name| weights.contains(name)) else {
+        let Some(found) = self.find(name) else {
             self.missing.push(name.to_owned());
             return self.drawn(name, shape, init);
         };
-        self.used.insert(found.to_owned());
-        let stored = weights.shape(found).unwrap_or_default();
-        if stored != shape {
-            self.misshapen.push(format!("{found} is {stored:?} and should be {shape:?}"));
-            return Ok(Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?);
+        self.used.insert(found.clone());
+        if Pruned::is_in(weights, &found) {
+            self.used.extend(Pruned::names(&found));
+            return self.fitting(&found, shape, Pruned::open(weights, &found)?.weight);
         }
-        weights.floats(found)
+        let stored = weights.shape(&found).unwrap_or_default();
+        if stored != shape {
+            return self.fitting(&found, shape, Tensor::f_zeros(stored, (Kind::Float, Device::Cpu))?);
+        }
+        weights.floats(&found)
+    }
+
+    /// A tensor, where it has the right shape; else zeros, and it is told in the end.
+    fn fitting(&mut self, name: &str, shape: &[i64], tensor: Tensor) -> Result<Tensor> {
+        let size = tensor.size();
+        if size == shape {
+            return Ok(tensor);
+        }
+        self.misshapen.push(format!("{name} is {size:?} and should be {shape:?}"));
+        Ok(Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?)
+    }
+
+    /// The name that the file has for a tensor, where it has it.
+    fn find(&self, name: &str) -> Option<String> {
+        let weights = self.weights?;
+        let bare = name.strip_prefix(self.prefix).unwrap_or(name);
+        let others = self.other_names.iter().filter(|(ours, _)| *ours == name).map(|&(_, theirs)| theirs);
+        let there = |name: &&str| weights.contains(name) || Pruned::is_in(weights, name);
+        [name, bare].into_iter().chain(others).find(there).map(str::to_owned)
     }
 
     /// A tensor at random: what it is depends on the seed and its name alone, not on what was drawn before.
@@ -215,7 +419,14 @@ impl<'a> Builder<'a> {
     /// have besides.
     pub(crate) fn finish(self, placement: &Placement, ignored: &[&str]) -> Result<(Parameters, LoadReport)> {
         let report = self.report(ignored)?;
-        Ok((Parameters::new(self.parameters, self.constants, placement)?, report))
+        self.tuning.check(self.pieces.sites.iter().map(|site| (site.module(), site.role)))?;
+        Ok((Parameters::new(self.pieces, &self.tuning, placement)?, report))
+    }
+
+    /// Whether a tensor of an adapter's file has found its place.
+    fn places(&self, name: &str) -> bool {
+        let of_module = [".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"].iter().find_map(|end| name.strip_suffix(end));
+        self.used.contains(of_module.unwrap_or(name))
     }
 
     fn report(&self, ignored: &[&str]) -> Result<LoadReport> {
@@ -229,6 +440,10 @@ impl<'a> Builder<'a> {
         if !self.misshapen.is_empty() {
             wrong.insert("of another shape", listed(&self.misshapen));
         }
+        let adapter = self.adapter.map(|file| file.unplaced(|name| self.places(name))).unwrap_or_default();
+        if !adapter.is_empty() {
+            wrong.insert("of an adapter and not of the model", listed(&adapter));
+        }
         if !wrong.is_empty() {
             let text: Vec<String> = wrong.iter().map(|(what, names)| format!("{what}: {names}")).collect();
             return Err(NnError::Fit(format!("{} ({})", text.join("; "), weights.path().display())));
@@ -238,6 +453,16 @@ impl<'a> Builder<'a> {
         let unused = weights.names().filter(|name| !known(name)).map(str::to_owned).collect();
         Ok(LoadReport { initialised: self.missing.clone(), unused })
     }
+}
+
+/// The module that a tensor is the weight of.
+pub(crate) fn module(name: &str) -> &str {
+    name.strip_suffix(".weight").unwrap_or(name)
+}
+
+/// Tensors one below the other.
+fn joined(parts: &[Tensor]) -> Result<Tensor> {
+    if let [part] = parts { Ok(part.shallow_clone()) } else { Ok(Tensor::f_cat(parts, 0)?) }
 }
 
 /// The first few of some names, and how many more there are.

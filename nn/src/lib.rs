@@ -5,6 +5,7 @@
 //! same bit for bit for one seed and one number of threads, and in bf16 with f32 masters on CUDA.
 
 mod adamw;
+mod adapter_file;
 pub mod bench;
 mod builder;
 pub mod device;
@@ -13,15 +14,21 @@ mod forward;
 mod generate;
 mod layers;
 mod loss;
+mod masks;
 pub mod models;
 mod packed;
 mod pairs;
 mod parameters;
 pub mod parity;
+mod pruned;
+mod pruning;
+mod select;
 mod shim;
+mod tuning;
 pub mod weights;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use adapter_file::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, AdapterFile};
 pub use builder::LoadReport;
 pub use error::{NnError, Result};
 pub use forward::Forward;
@@ -34,5 +41,8 @@ pub use models::{
 };
 pub use packed::Packed;
 pub use pairs::{Form, Pairs};
-pub use parameters::{Parameters, Placement, Snapshot};
+pub use parameters::{Parameters, Placement, Site, Snapshot};
+pub use pruning::{Budget, Pruner, Worth};
+pub use select::{Role, Selection};
+pub use tuning::{Lora, Masking, Tuning};
 pub use weights::{Weights, WeightsError};

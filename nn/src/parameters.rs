@@ -4,8 +4,13 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::builder::module;
 use crate::error::{NnError, Result};
+use crate::masks::Mask;
+use crate::pruned::Pruned;
+use crate::select::Role;
 use crate::shim;
+use crate::tuning::Tuning;
 use crate::weights::{Weights, write};
 
 /// Where a model's parameters are, in what kind of number, and whether they will be trained.
@@ -55,6 +60,8 @@ pub struct Parameter {
     decay: bool,
     /// Whether it is computed with in f32, whatever the rest is.
     precise: bool,
+    /// What its learning rate is to the optimiser's.
+    rate: f64,
     /// What the layer holds, too: both share values and gradient.
     tensor: Tensor,
     /// Where it begins in the flat tensors.
@@ -63,13 +70,17 @@ pub struct Parameter {
 
 impl Parameter {
     pub(crate) fn new(parts: Vec<Part>, shape: Vec<i64>, decay: bool, tensor: Tensor) -> Self {
-        Self { parts, shape, decay, precise: false, tensor, offset: 0 }
+        Self { parts, shape, decay, precise: false, rate: 1.0, tensor, offset: 0 }
     }
 
-    /// Has it computed with in f32, whatever the rest is. Weight decay does not apply to it.
-    pub(crate) fn set_precise(&mut self) {
-        self.precise = true;
-        self.decay = false;
+    /// The same computed with in f32, whatever the rest is. Weight decay does not apply to it.
+    pub(crate) fn precise(self) -> Self {
+        Self { precise: true, decay: false, ..self }
+    }
+
+    /// The same with a learning rate of so many times the optimiser's.
+    pub(crate) fn at_rate(self, rate: f64) -> Self {
+        Self { rate, ..self }
     }
 
     /// The names that Hugging Face's files have for it; several where it is stacked.
@@ -89,6 +100,11 @@ impl Parameter {
         self.decay
     }
 
+    /// Whether it decides about weights and is none.
+    fn is_scores(&self) -> bool {
+        self.parts.iter().any(|part| part.name.ends_with(SCORES))
+    }
+
     fn numel(&self) -> i64 {
         self.shape.iter().product()
     }
@@ -104,22 +120,88 @@ impl Parameter {
     }
 }
 
-/// A tensor that a model computes with as it is, and that never trains: it stays in its own kind, and belongs to the model's file.
+/// A tensor that never trains; it belongs to the model's file.
 #[derive(Debug)]
 pub(crate) struct Constant {
-    name: String,
+    parts: Vec<Part>,
     /// What the layer holds, too.
     tensor: Tensor,
+    /// Whether it is computed with in the model's kind; else it stays in its own.
+    common: bool,
+    /// Its values before it went into the model's kind, on the host, where they will be asked for.
+    exact: Option<Tensor>,
 }
 
 impl Constant {
+    /// One that stays in its own kind.
     pub(crate) fn new(name: String, tensor: Tensor) -> Self {
-        Self { name, tensor }
+        let height = tensor.size().first().copied().unwrap_or(1);
+        Self { parts: vec![Part { name, height }], tensor, common: false, exact: None }
+    }
+
+    /// One that could train, and that a tuning leaves as it is.
+    pub(crate) fn frozen(parts: Vec<Part>, tensor: Tensor) -> Self {
+        Self { parts, tensor, common: true, exact: None }
     }
 
     /// How many weights it is: whole numbers are a table, not weights.
     fn weights(&self) -> u64 {
         if self.tensor.is_floating_point() { self.tensor.numel() as u64 } else { 0 }
+    }
+
+    /// Moves it to where and how it is computed with.
+    fn settle(&mut self, placement: &Placement, keep: bool) -> Result<()> {
+        let kind = if self.common && self.tensor.is_floating_point() { placement.kind } else { self.tensor.kind() };
+        if keep && kind != self.tensor.kind() {
+            self.exact = Some(self.tensor.f_detach()?);
+        }
+        let moved = self.tensor.f_to_device_(placement.device, kind, false, false)?;
+        Ok(self.tensor.f_set_data(&moved)?)
+    }
+
+    /// Its values as exactly as they are known.
+    fn exact(&self) -> &Tensor {
+        self.exact.as_ref().unwrap_or(&self.tensor)
+    }
+}
+
+/// A matrix that a model has: what methods choose from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The name of its tensor.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// `[out, in]`.
+    pub shape: [i64; 2],
+}
+
+impl Site {
+    /// The name of its module: that of the tensor without `.weight`.
+    #[must_use]
+    pub fn module(&self) -> &str {
+        module(&self.name)
+    }
+}
+
+/// What a model is made of, while it is being made.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    pub(crate) list: Vec<Parameter>,
+    pub(crate) constants: Vec<Constant>,
+    pub(crate) masks: Vec<Mask>,
+    pub(crate) sites: Vec<Site>,
+}
+
+impl Pieces {
+    /// Adds a tensor without weight decay, or a constant where it does not train.
+    pub(crate) fn put(&mut self, parts: Vec<Part>, tensor: &Tensor, trains: bool) {
+        let tensor = tensor.shallow_clone();
+        if trains {
+            self.list.push(Parameter::new(parts, tensor.size(), true, tensor));
+        } else {
+            self.constants.push(Constant::frozen(parts, tensor));
+        }
     }
 }
 
@@ -132,6 +214,8 @@ impl Constant {
 pub struct Parameters {
     list: Vec<Parameter>,
     constants: Vec<Constant>,
+    masks: Vec<Mask>,
+    sites: Vec<Site>,
     master: Tensor,
     working: Option<Tensor>,
     /// Those that stay in f32, where there are no f32 masters.
@@ -141,9 +225,21 @@ pub struct Parameters {
     placement: Placement,
 }
 
+/// Neighbours in the flat tensors that the optimiser treats alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Segment {
+    pub(crate) start: i64,
+    pub(crate) length: i64,
+    /// Whether weight decay applies to them.
+    pub(crate) decay: bool,
+    /// What their learning rate is to the optimiser's.
+    pub(crate) rate: f64,
+}
+
 /// Where the flat tensors' parts end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Layout {
+    segments: Vec<Segment>,
     /// Where weight decay ends.
     decaying: i64,
     /// Where what stays in f32 begins.
@@ -164,22 +260,27 @@ struct Gradient {
 #[derive(Debug)]
 pub struct Snapshot(Vec<Tensor>);
 
+/// How the names of scores end.
+pub(crate) const SCORES: &str = ".scores";
+
 /// Parameters begin at multiples of this many numbers, so that matrix kernels find them aligned in any kind.
 const ALIGNMENT: i64 = 64;
 
 impl Parameters {
     /// Lays parameters out flat, and points the layers' tensors there.
-    pub(crate) fn new(mut list: Vec<Parameter>, mut constants: Vec<Constant>, placement: &Placement) -> Result<Self> {
+    pub(crate) fn new(pieces: Pieces, tuning: &Tuning, placement: &Placement) -> Result<Self> {
         let _guard = tch::no_grad_guard();
+        let Pieces { mut list, mut constants, masks, sites } = pieces;
         let layout = lay_out(&mut list);
         let host = Tensor::f_zeros([layout.total], (Kind::Float, Device::Cpu))?;
         for parameter in &list {
             parameter.view(&host)?.f_copy_(&parameter.tensor)?;
         }
         let Placement { device, kind, train } = *placement;
-        for constant in &mut constants {
-            constant.tensor.f_set_data(&constant.tensor.f_to(device)?)?;
-        }
+        // Adapters are saved without what they stand beside.
+        let keep = matches!(tuning, Tuning::Masks(_));
+        constants.iter_mut().try_for_each(|constant| constant.settle(placement, keep))?;
+        masks.iter().try_for_each(|mask| mask.settle(device))?;
         let common = |flat: &Tensor| Ok::<_, NnError>(flat.f_narrow(0, 0, layout.precise)?.f_to_kind(kind)?);
         let (master, apart) = if train || kind == Kind::Float {
             (host.f_to_device_(device, Kind::Float, false, false)?, None)
@@ -188,7 +289,8 @@ impl Parameters {
             (common(&host)?.f_to(device)?, Some(precise.f_to_device_(device, Kind::Float, false, true)?))
         };
         let working = if master.kind() == kind { None } else { Some(common(&master)?) };
-        let mut parameters = Self { list, constants, master, working, apart, gradient: None, layout, placement: *placement };
+        let mut parameters =
+            Self { list, constants, masks, sites, master, working, apart, gradient: None, layout, placement: *placement };
         parameters.point()?;
         Ok(parameters)
     }
@@ -241,6 +343,27 @@ impl Parameters {
         self.list.iter().map(|parameter| parameter.numel().unsigned_abs()).sum()
     }
 
+    /// How many of them are not left out by a mask.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn remaining(&self) -> Result<u64> {
+        let left_out = |mask: &Mask| Ok::<_, NnError>(mask.mask()?.f_logical_not()?.f_sum(Kind::Int64)?.int64_value(&[]).unsigned_abs());
+        let scores: u64 = self.list.iter().filter(|parameter| parameter.is_scores()).map(|parameter| parameter.numel().unsigned_abs()).sum();
+        Ok(self.count() - scores - self.masks.iter().map(left_out).sum::<Result<u64>>()?)
+    }
+
+    /// The matrices that methods choose from.
+    #[must_use]
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// The masks, those that were stored and those that are learnt.
+    pub(crate) fn masks(&self) -> &[Mask] {
+        &self.masks
+    }
+
     /// Bytes of the numbers that the model computes with: what a model takes in memory to answer.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
@@ -253,10 +376,22 @@ impl Parameters {
     /// # Errors
     /// Where there is none of that name.
     pub fn value(&self, name: &str) -> Result<Tensor> {
-        match self.constants.iter().find(|constant| constant.name == name) {
-            Some(constant) => Ok(constant.tensor.f_to_device_(Device::Cpu, Kind::Float, false, true)?),
-            None => self.named(name, |parameter| self.exact(parameter)),
+        let _guard = tch::no_grad_guard();
+        let tensor = self.stored(name)?.f_to_device_(Device::Cpu, Kind::Float, false, true)?;
+        match self.masks.iter().find(|mask| mask.name == name) {
+            Some(mask) => Ok(tensor.f_mul(&mask.mask()?.f_to(Device::Cpu)?)?),
+            None => Ok(tensor),
         }
+    }
+
+    /// The values of a tensor of a name as exactly as they are known, whether it trains or not, masks aside.
+    fn stored(&self, name: &str) -> Result<Tensor> {
+        for constant in &self.constants {
+            if let Some((start, height)) = place_of(&constant.parts, name) {
+                return Ok(rows(constant.exact(), start, height)?);
+            }
+        }
+        self.part(name, |parameter| self.exact(parameter))
     }
 
     /// Puts other values into a tensor of a name, whether it trains or not.
@@ -265,11 +400,7 @@ impl Parameters {
     /// Where there is none of that name, or the values are of another shape or kind.
     pub fn set(&mut self, name: &str, values: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let constant = self.constants.iter().find(|constant| constant.name == name).map(|constant| constant.tensor.shallow_clone());
-        let mut place = match constant {
-            Some(tensor) => tensor,
-            None => self.part(name, |parameter| self.exact(parameter))?,
-        };
+        let mut place = self.stored(name)?;
         if place.size() != values.size() || place.is_floating_point() != values.is_floating_point() {
             return Err(NnError::Fit(format!(
                 "{name} is {:?} {:?}, and cannot become {:?} {:?}",
@@ -335,14 +466,34 @@ impl Parameters {
         self.renew()
     }
 
-    /// Writes the f32 values under Hugging Face's names, as a safetensors file, with what never trains.
+    /// Writes the f32 values under Hugging Face's names, as a safetensors file, with what never trains. Of a matrix with a mask, bits and the
+    /// weights that stay are written.
     ///
     /// # Errors
     /// Where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let mut tensors = Vec::new();
+        for (name, values) in self.exact_parts()? {
+            match self.masks.iter().find(|mask| mask.name == name) {
+                Some(mask) => tensors.extend(Pruned::tensors(&name, &values, &mask.mask()?, Kind::Float)?),
+                None => tensors.push((name, values)),
+            }
+        }
+        write(path, tensors, &[])
+    }
+
+    /// All tensors of the model's file by name, as exactly as they are known, masks and scores aside.
+    pub(crate) fn exact_parts(&self) -> Result<Vec<(String, Tensor)>> {
         let mut parts = self.parts("", |parameter| self.exact(parameter))?;
-        parts.extend(self.constants.iter().map(|constant| (constant.name.clone(), constant.tensor.shallow_clone())));
-        write(path, parts, &[])
+        parts.retain(|(name, _)| !name.ends_with(SCORES));
+        for constant in &self.constants {
+            for part in &constant.parts {
+                let (start, height) = place_of(&constant.parts, &part.name).unwrap_or_default();
+                parts.push((part.name.clone(), rows(constant.exact(), start, height)?));
+            }
+        }
+        Ok(parts)
     }
 
     /// Reads back what [`Parameters::save`] wrote.
@@ -407,6 +558,11 @@ impl Parameters {
         self.layout.decaying
     }
 
+    /// What the optimiser treats alike, one after the other.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.layout.segments
+    }
+
     /// Makes the working copies anew out of the masters.
     pub(crate) fn renew(&mut self) -> Result<()> {
         let _guard = tch::no_grad_guard();
@@ -464,28 +620,45 @@ impl Parameters {
     /// Something that there is of every parameter, of a name, as it is.
     fn part(&self, name: &str, of: impl Fn(&Parameter) -> Result<Tensor>) -> Result<Tensor> {
         for parameter in &self.list {
-            let mut start = 0;
-            for part in &parameter.parts {
-                if part.name == name {
-                    return Ok(of(parameter)?.f_narrow(0, start, part.height)?);
-                }
-                start += part.height;
+            if let Some((start, height)) = place_of(&parameter.parts, name) {
+                return Ok(rows(&of(parameter)?, start, height)?);
             }
         }
         Err(NnError::Input(format!("the model has no tensor {name:?}")))
     }
 }
 
+/// Where a name's rows begin among parts, and how many they are.
+fn place_of(parts: &[Part], name: &str) -> Option<(i64, i64)> {
+    let at = parts.iter().position(|part| part.name == name)?;
+    Some((parts[..at].iter().map(|part| part.height).sum(), parts[at].height))
+}
+
+/// Rows of a tensor; all of it where these are all, a scalar among them.
+fn rows(tensor: &Tensor, start: i64, height: i64) -> Result<Tensor> {
+    if tensor.size().first().is_none_or(|&size| size == height) {
+        return Ok(tensor.f_detach()?);
+    }
+    Ok(tensor.f_detach()?.f_narrow(0, start, height)?)
+}
+
 /// Gives every parameter its place: those with weight decay first, those that stay in f32 last.
 fn lay_out(list: &mut [Parameter]) -> Layout {
-    let mut at = 0;
-    let mut place = |decay, precise| {
-        for parameter in list.iter_mut().filter(|parameter| parameter.decay == decay && parameter.precise == precise) {
-            parameter.offset = at;
-            at += (parameter.numel() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    let (mut at, mut segments, mut ends) = (0, Vec::new(), Vec::new());
+    for (decay, precise) in [(true, false), (false, false), (false, true)] {
+        let alike = |parameter: &Parameter| parameter.decay == decay && parameter.precise == precise;
+        let mut rates: Vec<f64> = list.iter().filter(|parameter| alike(parameter)).map(|parameter| parameter.rate).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.dedup();
+        for rate in rates {
+            let start = at;
+            for parameter in list.iter_mut().filter(|parameter| alike(parameter) && parameter.rate.total_cmp(&rate).is_eq()) {
+                parameter.offset = at;
+                at += (parameter.numel() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+            }
+            segments.push(Segment { start, length: at - start, decay, rate });
         }
-        at
-    };
-    let (decaying, precise, total) = (place(true, false), place(false, false), place(false, true));
-    Layout { decaying, precise, total: total.max(1) }
+        ends.push(at);
+    }
+    Layout { segments, decaying: ends[0], precise: ends[1], total: at.max(1) }
 }

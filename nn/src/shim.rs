@@ -30,6 +30,7 @@ unsafe extern "C" {
     fn qapipe_causal_conv(out: *mut Raw, input: Raw, weight: Raw, bias: Raw, positions: Raw) -> *mut c_char;
     fn qapipe_selective_scan(out: *mut Raw, tensors: *const Raw, count: usize, state: Raw, way: i32, chunk: i64) -> *mut c_char;
     fn qapipe_add_norm(out: *mut Raw, sum: Raw, change: Raw, weight: Raw, epsilon: f64) -> *mut c_char;
+    fn qapipe_masked(out: *mut Raw, weight: Raw, mask: Raw, scores: Raw) -> *mut c_char;
     fn qapipe_lstm_takes(takes: *mut bool, inflow: Raw, hidden: i64) -> *mut c_char;
     fn qapipe_lstm(out: *mut Raw, inflow: Raw, weight: Raw, ends: Raw) -> *mut c_char;
     fn qapipe_collect_gradients(
@@ -127,6 +128,17 @@ pub(crate) fn add_norm(sum: &Tensor, change: Option<&Tensor>, weight: &Tensor, e
     unsafe {
         checked(qapipe_add_norm(&raw mut out, raw(sum), change, raw(weight), epsilon))?;
         Ok((!out.is_null()).then(|| owned(out)))
+    }
+}
+
+/// `weight ∘ mask`, of one shape, the mask of truth values. Its gradient goes to the weights that stay, and to the f32 `scores` as it would
+/// if the mask were they.
+pub(crate) fn masked(weight: &Tensor, mask: &Tensor, scores: Option<&Tensor>) -> Result<Tensor> {
+    let (mut out, scores) = (std::ptr::null_mut(), scores.map_or(std::ptr::null_mut(), raw));
+    // SAFETY: the pointers are of live tensors, null stands for no scores; the function writes `out` only when it reports no error.
+    unsafe {
+        checked(qapipe_masked(&raw mut out, raw(weight), raw(mask), scores))?;
+        Ok(owned(out))
     }
 }
 

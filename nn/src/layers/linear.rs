@@ -2,20 +2,17 @@
 
 use tch::{Kind, Tensor};
 
+use super::matrix::Matrix;
 use crate::builder::{Builder, Init, Wanted};
 use crate::error::Result;
+use crate::forward::Forward;
+use crate::select::Role;
 
 /// y = x Wᵀ + b. Layers ask for this and do not care how the weight is represented.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    weight: Weight,
+    weight: Matrix,
     bias: Option<Tensor>,
-}
-
-/// How a weight `[out, in]` is represented.
-#[derive(Debug)]
-enum Weight {
-    Dense(Tensor),
 }
 
 impl Linear {
@@ -36,7 +33,8 @@ impl Linear {
     pub(crate) fn without_bias(builder: &mut Builder<'_>, prefixes: &[String], inputs: i64, outputs: i64, inits: &[Init]) -> Result<Self> {
         let names = names(prefixes, "weight");
         let weight = Wanted { names: &names, shape: &[rows(prefixes, outputs), inputs], inits, decay: true };
-        Ok(Self { weight: Weight::Dense(builder.tensor(&weight)?), bias: None })
+        let role = if outputs == 1 { Role::Vector } else { Role::Projection };
+        Ok(Self { weight: builder.matrix(&weight, role)?, bias: None })
     }
 
     /// A map that begins as `init` says, with a bias of zeros or without one; its size is of inputs and outputs.
@@ -48,21 +46,18 @@ impl Linear {
 
     /// The kind of number that it takes and gives.
     pub(crate) fn kind(&self) -> Kind {
-        let Weight::Dense(weight) = &self.weight;
-        weight.kind()
+        self.weight.kind()
     }
 
     /// Of states `[tokens, in]`: `[tokens, out]`.
-    pub(crate) fn forward(&self, states: &Tensor) -> Result<Tensor> {
-        let Weight::Dense(weight) = &self.weight;
-        Ok(states.f_linear(weight, self.bias.as_ref())?)
+    pub(crate) fn forward(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
+        self.weight.product(states, self.bias.as_ref(), forward)
     }
 
     /// The same computed in f32, whatever the weight's kind: for the few numbers that a model's answer hangs on.
     pub(crate) fn forward_f32(&self, states: &Tensor) -> Result<Tensor> {
-        let Weight::Dense(weight) = &self.weight;
         let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
-        Ok(states.f_to_kind(Kind::Float)?.f_linear(&weight.f_to_kind(Kind::Float)?, bias.as_ref())?)
+        Ok(states.f_to_kind(Kind::Float)?.f_linear(&self.weight.value()?.f_to_kind(Kind::Float)?, bias.as_ref())?)
     }
 }
 

@@ -2,9 +2,12 @@
 
 use tch::{Kind, Tensor};
 
+use super::matrix::Matrix;
 use crate::builder::{Builder, Init, Wanted};
 use crate::error::Result;
+use crate::forward::Forward;
 use crate::packed::{Packed, signed};
+use crate::select::Role;
 use crate::shim;
 
 /// A bidirectional LSTM (Hochreiter and Schmidhuber 1997) of one layer, with torch's names and order of gates: i, f, g, o. It begins each
@@ -12,9 +15,9 @@ use crate::shim;
 #[derive(Debug)]
 pub(crate) struct BiLstm {
     /// `[8 * hidden, in]`: the way forward, then the way back.
-    inputs: Tensor,
+    inputs: Matrix,
     /// `[8 * hidden, hidden]`.
-    recurrent: Tensor,
+    recurrent: Matrix,
     /// `[8 * hidden]`, of the inputs and of the states.
     biases: [Tensor; 2],
     hidden: i64,
@@ -26,24 +29,25 @@ impl BiLstm {
     pub(crate) fn new(builder: &mut Builder<'_>, prefix: &str, width: i64, hidden: i64) -> Result<Self> {
         #[allow(clippy::cast_precision_loss)]
         let even = Init::Uniform((hidden as f64).sqrt().recip());
-        let mut part = |name: &str, shape: &[i64], init: Init, decay: bool| {
-            let names = ["", "_reverse"].map(|direction| format!("{prefix}.{name}_l0{direction}"));
-            builder.tensor(&Wanted { names: &names, shape, inits: &[init], decay })
+        let names = |name: &str| ["", "_reverse"].map(|direction| format!("{prefix}.{name}_l0{direction}"));
+        let mut weight = |name: &str, width: i64| {
+            let wanted = Wanted { names: &names(name), shape: &[8 * hidden, width], inits: &[even], decay: true };
+            builder.matrix(&wanted, Role::Recurrent)
         };
-        Ok(Self {
-            inputs: part("weight_ih", &[8 * hidden, width], even, true)?,
-            recurrent: part("weight_hh", &[8 * hidden, hidden], even, true)?,
-            biases: [part("bias_ih", &[8 * hidden], Init::ForgetGate, false)?, part("bias_hh", &[8 * hidden], Init::Zeros, false)?],
-            hidden,
-        })
+        let (inputs, recurrent) = (weight("weight_ih", width)?, weight("weight_hh", hidden)?);
+        let mut bias = |name: &str, init: Init| {
+            builder.tensor(&Wanted { names: &names(name), shape: &[8 * hidden], inits: &[init], decay: false })
+        };
+        let biases = [bias("bias_ih", Init::ForgetGate)?, bias("bias_hh", Init::Zeros)?];
+        Ok(Self { inputs, recurrent, biases, hidden })
     }
 
     /// Of states `[tokens, in]`: `[tokens, 2 * hidden]`, the way forward first.
-    pub(crate) fn forward(&self, states: &Tensor, packed: &Packed) -> Result<Tensor> {
+    pub(crate) fn forward(&self, states: &Tensor, packed: &Packed, forward: &Forward) -> Result<Tensor> {
         if shim::lstm_takes(states, self.hidden)? {
             let bias = self.biases[0].f_add(&self.biases[1])?;
-            let inflow = states.f_linear(&self.inputs, Some(&bias))?;
-            return shim::lstm(&inflow, &self.recurrent, &packed.cu_seqlens()?);
+            let inflow = self.inputs.product(states, Some(&bias), forward)?;
+            return shim::lstm(&inflow, &self.recurrent.value()?, &packed.cu_seqlens()?);
         }
         self.by_libtorch(states, packed)
     }
@@ -59,7 +63,7 @@ impl BiLstm {
         let zero = Tensor::f_zeros([2, packed.sequences(), self.hidden], (exact, device))?;
         let parameters = self.of_each_direction(exact)?;
         let sizes = Tensor::f_from_slice(&sizes)?;
-        let train = states.requires_grad() || self.recurrent.requires_grad();
+        let train = states.requires_grad() || parameters.iter().any(Tensor::requires_grad);
         let (out, _, _) =
             Tensor::f_lstm_data(&data, &sizes, &[&zero, &zero], &parameters.iter().collect::<Vec<_>>(), true, 1, 0.0, train, true)?;
         Ok(out.f_index_select(0, &moved(&back)?)?.f_to_kind(kind)?)
@@ -67,9 +71,10 @@ impl BiLstm {
 
     /// Weights and biases of the way forward, then of the way back, as libtorch takes them.
     fn of_each_direction(&self, kind: Kind) -> Result<Vec<Tensor>> {
+        let (inputs, recurrent) = (self.inputs.value()?, self.recurrent.value()?);
         let mut parameters = Vec::with_capacity(8);
         for direction in 0..2 {
-            for tensor in [&self.inputs, &self.recurrent, &self.biases[0], &self.biases[1]] {
+            for tensor in [&inputs, &recurrent, &self.biases[0], &self.biases[1]] {
                 parameters.push(tensor.f_narrow(0, direction * 4 * self.hidden, 4 * self.hidden)?.f_to_kind(kind)?);
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use super::{AnyModel, BertConfig, Model, Network, Reader, SpanLogits, read_config, save};
+use super::{AnyModel, BertConfig, Model, Network, Reader, SpanLogits, save};
 use crate::builder::{Builder, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -18,9 +18,10 @@ use crate::weights::Weights;
 pub(super) const MODEL: Model = Model {
     family: "bert",
     check: |config| BertConfig::parse(config).map(|_| ()),
-    load: |folder, placement, seed| {
-        let config = BertConfig::parse(&read_config(folder)?)?;
-        let (model, report) = BertForQuestionAnswering::load(&Weights::open_folder(folder)?, &config, placement, seed)?;
+    load: |stored, placement, seed, tuning| {
+        let config = BertConfig::parse(&stored.config)?;
+        let builder = BertForQuestionAnswering::reading(&stored.weights, seed).tuned(stored.adapter.as_ref(), tuning);
+        let (model, report) = BertForQuestionAnswering::build(builder, &config, placement)?;
         Ok((AnyModel::Reader(Box::new(model)), report))
     },
     init: |config, placement, seed| {
@@ -36,6 +37,9 @@ const PREFIX: &str = "bert.";
 const OPTIONAL: [&str; 1] = ["qa_outputs."];
 /// What a file may have besides, without the prefix: parts that pretraining used, and a constant.
 const IGNORED: [&str; 3] = ["pooler.", "cls.", "embeddings.position_ids"];
+
+/// Modules that make the answer.
+const HEADS: [&str; 1] = ["qa_outputs"];
 
 /// BERT that points at answers.
 #[derive(Debug)]
@@ -53,7 +57,11 @@ impl BertForQuestionAnswering {
     /// # Errors
     /// Where the configuration is wrong, or tensors are missing or of another shape; they are named.
     pub fn load(weights: &Weights, config: &BertConfig, placement: &Placement, seed: u64) -> Result<(Self, LoadReport)> {
-        Self::build(Builder::from_weights(weights, PREFIX, &OPTIONAL, seed), config, placement)
+        Self::build(Self::reading(weights, seed), config, placement)
+    }
+
+    fn reading(weights: &Weights, seed: u64) -> Builder<'_> {
+        Builder::from_weights(weights, PREFIX, &OPTIONAL, seed).with_heads(&HEADS)
     }
 
     /// A model at random: weights from N(0, `initializer_range`), biases zero.
@@ -214,18 +222,18 @@ impl Layer {
     }
 
     fn forward(&self, states: &Tensor, packed: &Packed, forward: &Forward) -> Result<Tensor> {
-        let seen = attention(&self.split(states)?, &Look::within(packed, self.attention_dropout), forward)?;
-        let mixed = forward.dropout(self.mixed.forward(&seen)?, self.dropout)?;
+        let seen = attention(&self.split(states, forward)?, &Look::within(packed, self.attention_dropout), forward)?;
+        let mixed = forward.dropout(self.mixed.forward(&seen, forward)?, self.dropout)?;
         let states = self.mixed_norm.forward(&mixed.f_add(states)?)?;
-        let inner = self.activation.apply(&self.inner.forward(&states)?)?;
-        let outer = forward.dropout(self.outer.forward(&inner)?, self.dropout)?;
+        let inner = self.activation.apply(&self.inner.forward(&states, forward)?)?;
+        let outer = forward.dropout(self.outer.forward(&inner, forward)?, self.dropout)?;
         self.outer_norm.forward(&outer.f_add(&states)?)
     }
 
     /// Queries, keys and values of all heads: views of one product, whose gradient is one copy.
-    fn split(&self, states: &Tensor) -> Result<Heads> {
+    fn split(&self, states: &Tensor, forward: &Forward) -> Result<Heads> {
         let size = states.size()[1] / self.heads;
-        let mut parts = self.projections.forward(states)?.f_view([-1, 3, self.heads, size])?.f_unbind(1)?.into_iter();
+        let mut parts = self.projections.forward(states, forward)?.f_view([-1, 3, self.heads, size])?.f_unbind(1)?.into_iter();
         match (parts.next(), parts.next(), parts.next()) {
             (Some(query), Some(key), Some(value)) => Ok(Heads { query, key, value }),
             _ => Err(NnError::torch("a product of three projections has no three parts")),

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use tch::Tensor;
 
-use super::{AnyModel, LstmConfig, Model, Network, Reader, SpanLogits, check_ids, read_config, save};
+use super::{AnyModel, LstmConfig, Model, Network, Reader, SpanLogits, check_ids, save};
 use crate::builder::{Builder, Init, LoadReport};
 use crate::error::Result;
 use crate::forward::Forward;
@@ -30,9 +30,10 @@ use words::Words;
 pub(super) const MODEL: Model = Model {
     family: "lstm",
     check: |config| LstmConfig::parse(config).map(|_| ()),
-    load: |folder, placement, seed| {
-        let config = LstmConfig::parse(&read_config(folder)?)?;
-        let (model, report) = LstmForQuestionAnswering::load(&Weights::open_folder(folder)?, &config, placement, seed)?;
+    load: |stored, placement, seed, tuning| {
+        let config = LstmConfig::parse(&stored.config)?;
+        let builder = LstmForQuestionAnswering::reading(&stored.weights, seed).tuned(stored.adapter.as_ref(), tuning);
+        let (model, report) = LstmForQuestionAnswering::build(builder, &config, placement)?;
         Ok((AnyModel::Reader(Box::new(model)), report))
     },
     init: |config, placement, seed| {
@@ -41,6 +42,9 @@ pub(super) const MODEL: Model = Model {
     },
     parity: parity::spans,
 };
+
+/// Modules that make the answer.
+const HEADS: [&str; 2] = ["start", "end"];
 
 /// An LSTM that points at answers.
 #[derive(Debug)]
@@ -65,7 +69,11 @@ impl LstmForQuestionAnswering {
     /// # Errors
     /// Where the configuration is wrong, or tensors are missing or of another shape; they are named.
     pub fn load(weights: &Weights, config: &LstmConfig, placement: &Placement, seed: u64) -> Result<(Self, LoadReport)> {
-        Self::build(Builder::from_weights(weights, "", &[], seed), config, placement)
+        Self::build(Self::reading(weights, seed), config, placement)
+    }
+
+    fn reading(weights: &Weights, seed: u64) -> Builder<'_> {
+        Builder::from_weights(weights, "", &[], seed).with_heads(&HEADS)
     }
 
     /// A model at random: maps as Glorot and Bengio 2010 draw them, LSTMs as torch does with the forget gate open.
@@ -98,8 +106,8 @@ impl LstmForQuestionAnswering {
 
     /// Reads a part of the windows, `[tokens of the part, states]`. `found`: which of its words stand in the other part.
     fn encode(&self, part: &Packed, found: Option<&Tensor>, forward: &Forward) -> Result<Tensor> {
-        let words = self.words.forward(&part.ids()?, found, self.parameters.kind())?;
-        self.encoder.forward(&forward.dropout_alike(&words, part, self.config.dropout_rate)?, part)
+        let words = self.words.forward(&part.ids()?, found, self.parameters.kind(), forward)?;
+        self.encoder.forward(&forward.dropout_alike(&words, part, self.config.dropout_rate)?, part, forward)
     }
 
     /// The paragraph's states in the last layer, `[tokens of the paragraph, states]`.
@@ -109,7 +117,7 @@ impl LstmForQuestionAnswering {
         let read = self.encode(context, found.as_ref().map(|found| &found.1), forward)?;
         let mut states = self.fusion.forward((&asked, question), (&read, context), forward)?;
         for layer in &self.layers {
-            let next = layer.forward(&forward.dropout_alike(&states, context, self.config.dropout_rate)?, context)?;
+            let next = layer.forward(&forward.dropout_alike(&states, context, self.config.dropout_rate)?, context, forward)?;
             let fits = self.config.residual && next.size() == states.size();
             states = if fits { next.f_add(&states)? } else { next };
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{AnyModel, Decoding, MambaConfig, Model, Network, Writer, check_ids, read_config, save};
+use super::{AnyModel, Decoding, MambaConfig, Model, Network, Writer, check_ids, save};
 use crate::builder::{Builder, Init, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -25,9 +25,10 @@ use mixer::{Memory, Mixer};
 pub(super) const MODEL: Model = Model {
     family: "mamba",
     check: |config| MambaConfig::parse(config).map(|_| ()),
-    load: |folder, placement, seed| {
-        let config = MambaConfig::parse(&read_config(folder)?)?;
-        let (model, report) = MambaForCausalLm::load(&Weights::open_folder(folder)?, &config, placement, seed)?;
+    load: |stored, placement, seed, tuning| {
+        let config = MambaConfig::parse(&stored.config)?;
+        let builder = MambaForCausalLm::reading(&stored.weights, seed).tuned(stored.adapter.as_ref(), tuning);
+        let (model, report) = MambaForCausalLm::build(builder, &config, placement)?;
         Ok((AnyModel::Writer(Box::new(model)), report))
     },
     init: |config, placement, seed| {
@@ -41,6 +42,9 @@ pub(super) const MODEL: Model = Model {
 const PREFIX: &str = "backbone.";
 /// The name that the authors' own files have for the embedding.
 const OTHER_NAMES: [(&str, &str); 1] = [("backbone.embeddings.weight", "backbone.embedding.weight")];
+
+/// Modules that make the answer.
+const HEADS: [&str; 1] = ["lm_head"];
 
 /// Mamba with a head that writes.
 #[derive(Debug)]
@@ -60,7 +64,11 @@ impl MambaForCausalLm {
     /// # Errors
     /// Where the configuration is wrong, or tensors are missing or of another shape; they are named.
     pub fn load(weights: &Weights, config: &MambaConfig, placement: &Placement, seed: u64) -> Result<(Self, LoadReport)> {
-        Self::build(Builder::from_weights(weights, PREFIX, &[], seed).with_other_names(&OTHER_NAMES), config, placement)
+        Self::build(Self::reading(weights, seed), config, placement)
+    }
+
+    fn reading(weights: &Weights, seed: u64) -> Builder<'_> {
+        Builder::from_weights(weights, PREFIX, &[], seed).with_other_names(&OTHER_NAMES).with_heads(&HEADS)
     }
 
     /// A model at random, begun as published.
@@ -101,35 +109,35 @@ impl MambaForCausalLm {
     /// Where a token id is beyond the vocabulary, and what libtorch reports.
     pub fn forward_logits(&self, packed: &Packed, forward: &mut Forward) -> Result<Tensor> {
         let _guard = forward.guard();
-        self.logits(&self.read(packed, forward)?)
+        self.logits(&self.read(packed, forward)?, forward)
     }
 
     /// Begins a pass, and gives what [`MambaForCausalLm::states`] does.
     fn read(&self, packed: &Packed, forward: &mut Forward) -> Result<Tensor> {
         check_ids(packed.max_id(), self.config.vocab_size)?;
         forward.begin(self.parameters.device())?;
-        self.states(&packed.ids()?, packed, None)
+        self.states(&packed.ids()?, packed, None, forward)
     }
 
     /// States after the last layer, `[tokens, hidden_size]`: the residual stream, not normalised. With memories, one a layer, it goes on
     /// from there.
-    fn states(&self, ids: &Tensor, packed: &Packed, mut memories: Option<&mut [Memory]>) -> Result<Tensor> {
+    fn states(&self, ids: &Tensor, packed: &Packed, mut memories: Option<&mut [Memory]>, forward: &Forward) -> Result<Tensor> {
         let mut states = self.embedding.forward(ids)?;
         if self.config.residual_in_fp32 {
             states = states.f_to_kind(Kind::Float)?;
         }
         for (number, layer) in self.layers.iter().enumerate() {
             let memory = memories.as_deref_mut().and_then(|memories| memories.get_mut(number));
-            states = layer.forward(&states, packed, memory)?;
+            states = layer.forward(&states, packed, memory, forward)?;
         }
         Ok(states)
     }
 
     /// Logits of states that are not normalised, f32.
-    fn logits(&self, states: &Tensor) -> Result<Tensor> {
+    fn logits(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
         let states = self.norm.forward(states, self.embedding.kind())?;
         let logits = match &self.head {
-            Some(head) => head.forward(&states)?,
+            Some(head) => head.forward(&states, forward)?,
             None => self.embedding.scores(&states)?,
         };
         Ok(logits.f_to_kind(Kind::Float)?)
@@ -176,7 +184,7 @@ impl Writer for MambaForCausalLm {
         }
         let _guard = forward.guard();
         let states = self.read(&pairs.input, forward)?.f_index_select(0, &pairs.places()?)?;
-        log_probabilities(&self.logits(&states)?, &pairs.targets()?)
+        log_probabilities(&self.logits(&states, forward)?, &pairs.targets()?)
     }
 
     fn start(&self, sources: &Packed, _most: i64) -> Result<Box<dyn Decoding + '_>> {
@@ -204,7 +212,7 @@ impl Layer {
         Ok(Self { norm, mixer: Mixer::new(builder, config, &format!("{prefix}.mixer"))? })
     }
 
-    fn forward(&self, states: &Tensor, packed: &Packed, memory: Option<&mut Memory>) -> Result<Tensor> {
-        Ok(states.f_add(&self.mixer.forward(&self.norm.forward(states, self.mixer.kind())?, packed, memory)?)?)
+    fn forward(&self, states: &Tensor, packed: &Packed, memory: Option<&mut Memory>, forward: &Forward) -> Result<Tensor> {
+        Ok(states.f_add(&self.mixer.forward(&self.norm.forward(states, self.mixer.kind())?, packed, memory, forward)?)?)
     }
 }

@@ -7,6 +7,7 @@ mod lstm_config;
 mod mamba;
 mod mamba_config;
 mod network;
+mod stored;
 mod t5;
 mod t5_config;
 
@@ -22,6 +23,7 @@ pub use lstm_config::{LstmAttention, LstmConfig, LstmHead};
 pub use mamba::MambaForCausalLm;
 pub use mamba_config::MambaConfig;
 pub use network::{AnyModel, Decoding, Network, Reader, SpanLogits, Writer};
+pub use stored::{BASE, Stored};
 pub use t5::T5ForConditionalGeneration;
 pub use t5_config::T5Config;
 
@@ -29,6 +31,7 @@ use crate::builder::LoadReport;
 use crate::error::{NnError, Result};
 use crate::parameters::{Parameters, Placement};
 use crate::parity::Check;
+use crate::tuning::Tuning;
 
 /// A model, and what became of the names when its weights were read.
 pub type Loaded = (AnyModel, LoadReport);
@@ -39,8 +42,8 @@ pub struct Model {
     pub family: &'static str,
     /// Whether a configuration is one of its: the text of `config.json`.
     pub check: fn(&str) -> Result<()>,
-    /// A model out of a folder with `config.json` and `model.safetensors`. A head that the file lacks is drawn by the seed.
-    pub load: fn(&Path, &Placement, u64) -> Result<Loaded>,
+    /// A model out of what a folder holds, tuned. A head that the file lacks is drawn by the seed, and what a tuning adds.
+    pub load: fn(&Stored, &Placement, u64, &Tuning) -> Result<Loaded>,
     /// A model at random, out of the text of a `config.json`.
     pub init: fn(&str, &Placement, u64) -> Result<AnyModel>,
     /// Compares the model of a folder with the golden tensors beside it.
@@ -83,7 +86,16 @@ pub(crate) fn family_name(config: &str) -> Result<String> {
 /// # Errors
 /// Where a file is missing or wrong, or the weights do not fit the configuration.
 pub fn load(folder: &Path, placement: &Placement, seed: u64) -> Result<Loaded> {
-    (family(&read_config(folder)?)?.load)(folder, placement, seed)
+    load_tuned(folder, placement, seed, &Tuning::Whole)
+}
+
+/// The same with what of it trains, and in what form.
+///
+/// # Errors
+/// As [`load`], and where the tuning does not fit the model: what it is to touch is not there, or it has a form already.
+pub fn load_tuned(folder: &Path, placement: &Placement, seed: u64, tuning: &Tuning) -> Result<Loaded> {
+    let stored = Stored::open(folder)?;
+    (family(&stored.config)?.load)(&stored, placement, seed, tuning)
 }
 
 /// A model at random out of the text of a `config.json`, whatever its family.

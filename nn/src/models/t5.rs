@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{AnyModel, Decoding, Model, Network, T5Config, Writer, check_ids, read_config, save};
+use super::{AnyModel, Decoding, Model, Network, T5Config, Writer, check_ids, save};
 use crate::builder::{Builder, Init, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -25,9 +25,10 @@ use stack::{Source, Stack};
 pub(super) const MODEL: Model = Model {
     family: "t5",
     check: |config| T5Config::parse(config).map(|_| ()),
-    load: |folder, placement, seed| {
-        let config = T5Config::parse(&read_config(folder)?)?;
-        let (model, report) = T5ForConditionalGeneration::load(&Weights::open_folder(folder)?, &config, placement, seed)?;
+    load: |stored, placement, seed, tuning| {
+        let config = T5Config::parse(&stored.config)?;
+        let builder = T5ForConditionalGeneration::reading(&stored.weights, seed).tuned(stored.adapter.as_ref(), tuning);
+        let (model, report) = T5ForConditionalGeneration::build(builder, &config, placement)?;
         Ok((AnyModel::Writer(Box::new(model)), report))
     },
     init: |config, placement, seed| {
@@ -40,6 +41,9 @@ pub(super) const MODEL: Model = Model {
 /// What a file may have besides: other names for the embedding, and a bias that older versions wrote and never read.
 const IGNORED: [&str; 3] =
     ["encoder.embed_tokens.", "decoder.embed_tokens.", "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias."];
+
+/// Modules that make the answer.
+const HEADS: [&str; 1] = ["lm_head"];
 
 /// T5 with a head that writes.
 #[derive(Debug)]
@@ -59,7 +63,11 @@ impl T5ForConditionalGeneration {
     /// # Errors
     /// Where the configuration is wrong, or tensors are missing or of another shape; they are named.
     pub fn load(weights: &Weights, config: &T5Config, placement: &Placement, seed: u64) -> Result<(Self, LoadReport)> {
-        Self::build(Builder::from_weights(weights, "", &[], seed), config, placement)
+        Self::build(Self::reading(weights, seed), config, placement)
+    }
+
+    fn reading(weights: &Weights, seed: u64) -> Builder<'_> {
+        Builder::from_weights(weights, "", &[], seed).with_heads(&HEADS)
     }
 
     /// A model at random, spread as the published ones were (`initializer_factor`).
@@ -107,7 +115,7 @@ impl T5ForConditionalGeneration {
         let states = self.encode(input, forward)?;
         let source = Source { states: &states, packed: input };
         let states = self.decoder.forward(&self.shared.forward(&output.ids()?)?, output, Some(&source), forward)?;
-        self.logits(&states)
+        self.logits(&states, forward)
     }
 
     /// The encoder's states, `[tokens, d_model]`.
@@ -116,9 +124,9 @@ impl T5ForConditionalGeneration {
     }
 
     /// Logits f32 of the decoder's states; version 1.0 scales the states down, for its head is its embedding.
-    fn logits(&self, states: &Tensor) -> Result<Tensor> {
+    fn logits(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
         let logits = match &self.head {
-            Some(head) => head.forward(states)?,
+            Some(head) => head.forward(states, forward)?,
             None => {
                 #[allow(clippy::cast_precision_loss)]
                 let scale = (self.config.d_model as f64).powf(-0.5);

@@ -71,7 +71,7 @@ impl Fusion {
             Way::MultiHead(heads) => Ok(heads.forward(question, context, forward)?.f_add(read)?),
             Way::SelfAttention { merged, within } => {
                 let both = Tensor::f_cat(&[read, &dot(question, context, forward)?], 1)?;
-                let fused = merged.forward(&both)?.f_relu()?;
+                let fused = merged.forward(&both, forward)?.f_relu()?;
                 let context = (&fused, context.1);
                 Ok(within.forward(context, context, forward)?.f_add(&fused)?)
             }
@@ -85,11 +85,11 @@ impl Bidaf {
         let (read, packed) = context;
         let (seen, chosen) = self.flow.both_ways(question, context)?;
         let both = Tensor::f_cat(&[read, &seen, &read.f_mul(&seen)?, &read.f_mul(&chosen)?], 1)?;
-        let fused = self.merged.forward(&both)?.f_relu()?;
-        let states = self.layer.forward(&forward.dropout_alike(&fused, packed, dropout)?, packed)?;
+        let fused = self.merged.forward(&both, forward)?.f_relu()?;
+        let states = self.layer.forward(&forward.dropout_alike(&fused, packed, dropout)?, packed, forward)?;
         let seen = self.within.within((&states, packed))?;
         let both = Tensor::f_cat(&[&states, &seen, &states.f_mul(&seen)?], 1)?;
-        Ok(self.seen.forward(&both)?.f_relu()?.f_add(&fused)?)
+        Ok(self.seen.forward(&both, forward)?.f_relu()?.f_add(&fused)?)
     }
 }
 
@@ -124,11 +124,11 @@ impl MultiHead {
     /// What the tokens of one packed batch see in another's, `[tokens, width]`.
     fn forward(&self, keys: Read<'_>, queries: Read<'_>, forward: &Forward) -> Result<Tensor> {
         let size = queries.0.size()[1] / self.heads;
-        let query = self.query.forward(queries.0)?.f_view([-1, self.heads, size])?;
-        let mut parts = self.keys.forward(keys.0)?.f_view([-1, 2, self.heads, size])?.f_unbind(1)?.into_iter();
+        let query = self.query.forward(queries.0, forward)?.f_view([-1, self.heads, size])?;
+        let mut parts = self.keys.forward(keys.0, forward)?.f_view([-1, 2, self.heads, size])?.f_unbind(1)?.into_iter();
         let (Some(key), Some(value)) = (parts.next(), parts.next()) else {
             return Err(NnError::torch("a product of two projections has no two parts"));
         };
-        self.out.forward(&attention(&Heads { query, key, value }, &look(keys.1, queries.1, None), forward)?)
+        self.out.forward(&attention(&Heads { query, key, value }, &look(keys.1, queries.1, None), forward)?, forward)
     }
 }

@@ -63,8 +63,8 @@ impl Head {
             }
             Way::Span { start, end } => {
                 let drop = |states: &Tensor| forward.dropout_alike(states, &context.packed, self.dropout);
-                let first = start.forward(&drop(states)?, &context.packed)?;
-                let last = end.forward(&drop(&Tensor::f_cat(&[states, &first], 1)?)?, &context.packed)?;
+                let first = start.forward(&drop(states)?, &context.packed, forward)?;
+                let last = end.forward(&drop(&Tensor::f_cat(&[states, &first], 1)?)?, &context.packed, forward)?;
                 Ok(SpanLogits { start: of(&self.start, &first)?, end: of(&self.end, &last)? })
             }
         }

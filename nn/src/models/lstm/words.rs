@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::{dense, glorot};
 use crate::builder::{Builder, Init, Wanted};
 use crate::error::{NnError, Result};
+use crate::forward::Forward;
 use crate::layers::Linear;
 use crate::models::LstmConfig;
 use crate::packed::Packed;
@@ -35,10 +36,10 @@ impl Words {
     }
 
     /// Of words `[tokens]` what goes into the first LSTM, `[tokens, input]`. `found`: one for those that stand in the other text, `[tokens]`.
-    pub(super) fn forward(&self, ids: &Tensor, found: Option<&Tensor>, kind: Kind) -> Result<Tensor> {
+    pub(super) fn forward(&self, ids: &Tensor, found: Option<&Tensor>, kind: Kind, forward: &Forward) -> Result<Tensor> {
         let mut parts = vec![Tensor::f_embedding(&self.vectors, ids, -1, false, false)?.f_to_kind(kind)?];
         if let Some(characters) = &self.characters {
-            parts.push(characters.forward(ids)?);
+            parts.push(characters.forward(ids, forward)?);
         }
         if let Some(found) = found {
             parts.push(found.f_to_kind(kind)?.f_unsqueeze(1)?);
@@ -71,11 +72,11 @@ impl Characters {
     }
 
     /// Of words `[tokens]`: `[tokens, features]`.
-    fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+    fn forward(&self, ids: &Tensor, forward: &Forward) -> Result<Tensor> {
         let vectors = looked_up(&self.vectors, &self.table.f_index_select(0, ids)?)?;
         // [tokens, windows, size, kernel], so that a character's numbers come together.
         let windows = vectors.f_unfold(1, self.kernel, 1)?.f_transpose(2, 3)?.f_flatten(2, 3)?;
-        Ok(self.convolution.forward(&windows)?.f_relu()?.f_amax([1], false)?)
+        Ok(self.convolution.forward(&windows, forward)?.f_relu()?.f_amax([1], false)?)
     }
 }
 

@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::MambaForCausalLm;
 use super::mixer::Memory;
 use crate::error::Result;
+use crate::forward::Forward;
 use crate::models::Decoding;
 use crate::packed::Packed;
 
@@ -23,9 +24,9 @@ impl<'a> MambaDecoding<'a> {
     pub(super) fn new(model: &'a MambaForCausalLm, sources: &Packed) -> Result<Self> {
         let rows = sources.sequences();
         let mut layers = model.layers.iter().map(|layer| layer.mixer.memory(rows)).collect::<Result<Vec<_>>>()?;
-        let states = model.states(&sources.ids()?, sources, Some(&mut layers))?;
+        let states = model.states(&sources.ids()?, sources, Some(&mut layers), &Forward::inference())?;
         let last = sources.cu_seqlens()?.f_narrow(0, 1, rows)?.f_sub_scalar(1)?;
-        let first = model.logits(&states.f_index_select(0, &last)?)?;
+        let first = model.logits(&states.f_index_select(0, &last)?, &Forward::inference())?;
         let tokens: Vec<&[u32]> = vec![&[0]; sources.lengths().len()];
         Ok(Self { model, layers, one: Packed::of_one_segment(&tokens)?.to_device(sources.device())?, first })
     }
@@ -35,8 +36,8 @@ impl Decoding for MambaDecoding<'_> {
     fn next(&mut self, last: Option<&Tensor>) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let Some(last) = last else { return Ok(self.first.shallow_clone()) };
-        let states = self.model.states(last, &self.one, Some(&mut self.layers))?;
-        self.model.logits(&states)
+        let states = self.model.states(last, &self.one, Some(&mut self.layers), &Forward::inference())?;
+        self.model.logits(&states, &Forward::inference())
     }
 
     fn fork(&self) -> Result<Box<dyn Decoding + '_>> {

@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::builder::{Builder, Init};
 use crate::error::{NnError, Result};
+use crate::forward::Forward;
 use crate::layers::{CausalConv, Linear, Scan, ScanWay, selective_scan};
 use crate::models::MambaConfig;
 use crate::packed::Packed;
@@ -72,17 +73,17 @@ impl Mixer {
     }
 
     /// Of states `[tokens, hidden_size]`: the same shape. With a memory it goes on from there and remembers where it ended.
-    pub(super) fn forward(&self, states: &Tensor, packed: &Packed, memory: Option<&mut Memory>) -> Result<Tensor> {
-        let [inner, gate] = two(self.inward.forward(states)?.f_chunk(2, 1)?)?;
+    pub(super) fn forward(&self, states: &Tensor, packed: &Packed, memory: Option<&mut Memory>, forward: &Forward) -> Result<Tensor> {
+        let [inner, gate] = two(self.inward.forward(states, forward)?.f_chunk(2, 1)?)?;
         let (input, state) = match memory {
             None => (self.conv.forward(&inner, packed)?, None),
             Some(memory) => (self.remember(&inner, packed, &mut memory.window)?, Some(&memory.state)),
         };
         let sizes = [self.rank, self.state, self.state];
-        let [rank, entry, exit] = three(self.selection.forward(&input)?.f_split_with_sizes(&sizes[..], 1)?)?;
+        let [rank, entry, exit] = three(self.selection.forward(&input, forward)?.f_split_with_sizes(&sizes[..], 1)?)?;
         let scan = Scan {
             input: &input,
-            step: &self.steps.forward(&rank)?,
+            step: &self.steps.forward(&rank, forward)?,
             gate: &gate,
             entry: &entry,
             exit: &exit,
@@ -92,7 +93,7 @@ impl Mixer {
             ends: &packed.cu_seqlens()?,
             state,
         };
-        self.outward.forward(&selective_scan(&scan, ScanWay::Best)?)
+        self.outward.forward(&selective_scan(&scan, ScanWay::Best)?, forward)
     }
 
     /// The convolution, where its inputs are remembered: of whole sequences at first, then of one token each.

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 use super::T5ForConditionalGeneration;
 use super::stack::{Block, Source};
 use crate::error::Result;
+use crate::forward::Forward;
 use crate::layers::{Stream, biased};
 use crate::models::Decoding;
 use crate::packed::Packed;
@@ -52,11 +53,11 @@ impl<'a> T5Decoding<'a> {
         let product = block.own.next(stream)?;
         memory.own.f_select(3, self.written)?.f_copy_(&product.f_narrow(1, 1, 2)?.f_transpose(0, 1)?)?;
         let seen = look(&product.f_select(1, 0)?, &memory.own.f_get(0)?, &memory.own.f_get(1)?, Some(bias))?;
-        stream.add(block.own.out.forward(&seen)?)?;
+        stream.add(block.own.out.forward(&seen, &Forward::inference())?)?;
         if let Some(cross) = &block.cross {
             let (key, value) = &memory.source;
             let seen = look(&cross.next(stream)?, key, value, self.mask.as_ref())?;
-            stream.add(cross.out.forward(&seen)?)?;
+            stream.add(cross.out.forward(&seen, &Forward::inference())?)?;
         }
         let fed = block.feed.next(stream)?;
         stream.add(fed)
@@ -80,7 +81,7 @@ impl Decoding for T5Decoding<'_> {
             self.layer(number, &mut stream, &bias)?;
         }
         self.written += 1;
-        model.logits(&model.decoder.end(&mut stream, kind)?)
+        model.logits(&model.decoder.end(&mut stream, kind)?, &Forward::inference())
     }
 
     fn fork(&self) -> Result<Box<dyn Decoding + '_>> {
@@ -93,7 +94,7 @@ impl Decoding for T5Decoding<'_> {
 impl Memory {
     fn new(block: &Block, source: &Source<'_>, model: &T5ForConditionalGeneration, places: i64) -> Result<Self> {
         let (key, value) = match &block.cross {
-            Some(cross) => cross.memory(source.states)?,
+            Some(cross) => cross.memory(source.states, &Forward::inference())?,
             None => (source.states.shallow_clone(), source.states.shallow_clone()),
         };
         let size = [2, source.packed.sequences(), model.config.num_heads, places, model.config.d_kv];

@@ -93,12 +93,12 @@ impl Block {
     fn forward(&self, states: &Tensor, packed: &Packed, bias: &Bias, source: Option<&Source<'_>>, forward: &Forward) -> Result<Tensor> {
         let add = |states: &Tensor, more: Tensor| Ok::<_, NnError>(states.f_add(&forward.dropout(more, self.dropout)?)?);
         let look = Look { queries: packed, keys: packed, bias: Some(bias), scale: Some(1.0), dropout: self.dropout };
-        let mut states = add(states, self.own.out.forward(&attention(&self.own.heads(states)?, &look, forward)?)?)?;
+        let mut states = add(states, self.own.out.forward(&attention(&self.own.heads(states, forward)?, &look, forward)?, forward)?)?;
         if let (Some(cross), Some(source)) = (&self.cross, source) {
-            let (key, value) = cross.memory(source.states)?;
-            let heads = Heads { query: cross.query(&states)?, key, value };
+            let (key, value) = cross.memory(source.states, forward)?;
+            let heads = Heads { query: cross.query(&states, forward)?, key, value };
             let look = Look { queries: packed, keys: source.packed, bias: None, scale: Some(1.0), dropout: self.dropout };
-            states = add(&states, cross.out.forward(&attention(&heads, &look, forward)?)?)?;
+            states = add(&states, cross.out.forward(&attention(&heads, &look, forward)?, forward)?)?;
         }
         add(&states, self.feed.forward(&states, forward)?)
     }
@@ -128,14 +128,14 @@ impl OwnAttention {
     }
 
     /// Queries, keys and values of normed states, `[tokens, 3, heads, d_kv]`.
-    fn product(&self, normed: &Tensor) -> Result<Tensor> {
-        let product = self.projections.forward(normed)?;
+    fn product(&self, normed: &Tensor, forward: &Forward) -> Result<Tensor> {
+        let product = self.projections.forward(normed, forward)?;
         Ok(product.f_view([product.size()[0], 3, self.heads, -1])?)
     }
 
     /// The same apart: views of one product, whose gradient is one copy.
-    fn heads(&self, states: &Tensor) -> Result<Heads> {
-        match self.product(&self.norm.forward(states, self.projections.kind())?)?.f_unbind(1)?.as_slice() {
+    fn heads(&self, states: &Tensor, forward: &Forward) -> Result<Heads> {
+        match self.product(&self.norm.forward(states, self.projections.kind())?, forward)?.f_unbind(1)?.as_slice() {
             [query, key, value] => Ok(Heads { query: query.shallow_clone(), key: key.shallow_clone(), value: value.shallow_clone() }),
             _ => Err(NnError::torch("a product of three projections has no three parts")),
         }
@@ -143,7 +143,7 @@ impl OwnAttention {
 
     /// Queries, keys and values of a text that is being written, `[rows, 3, heads, d_kv]`.
     pub(super) fn next(&self, stream: &mut Stream) -> Result<Tensor> {
-        self.product(&self.norm.settle(stream, self.projections.kind())?)
+        self.product(&self.norm.settle(stream, self.projections.kind())?, &Forward::inference())
     }
 }
 
@@ -172,23 +172,23 @@ impl CrossAttention {
     }
 
     /// Queries of residual states, `[tokens, heads, d_kv]`.
-    fn query(&self, states: &Tensor) -> Result<Tensor> {
-        self.of_normed(&self.norm.forward(states, self.query.kind())?)
+    fn query(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
+        self.of_normed(&self.norm.forward(states, self.query.kind())?, forward)
     }
 
     /// Queries of a text that is being written, `[rows, heads, d_kv]`.
     pub(super) fn next(&self, stream: &mut Stream) -> Result<Tensor> {
-        self.of_normed(&self.norm.settle(stream, self.query.kind())?)
+        self.of_normed(&self.norm.settle(stream, self.query.kind())?, &Forward::inference())
     }
 
-    fn of_normed(&self, normed: &Tensor) -> Result<Tensor> {
-        let product = self.query.forward(normed)?;
+    fn of_normed(&self, normed: &Tensor, forward: &Forward) -> Result<Tensor> {
+        let product = self.query.forward(normed, forward)?;
         Ok(product.f_view([product.size()[0], self.heads, -1])?)
     }
 
     /// Keys and values of the encoder's states, each `[source tokens, heads, d_kv]`.
-    pub(super) fn memory(&self, source: &Tensor) -> Result<(Tensor, Tensor)> {
-        let product = self.memory.forward(source)?;
+    pub(super) fn memory(&self, source: &Tensor, forward: &Forward) -> Result<(Tensor, Tensor)> {
+        let product = self.memory.forward(source, forward)?;
         match product.f_view([product.size()[0], 2, self.heads, -1])?.f_unbind(1)?.as_slice() {
             [key, value] => Ok((key.shallow_clone(), value.shallow_clone())),
             _ => Err(NnError::torch("a product of two projections has no two parts")),
@@ -240,14 +240,14 @@ impl FeedForward {
     }
 
     fn of_normed(&self, normed: &Tensor, forward: &Forward) -> Result<Tensor> {
-        let inner = self.inner.forward(normed)?;
+        let inner = self.inner.forward(normed, forward)?;
         let active = if self.gated {
             let half = inner.size()[1] / 2;
             self.activation.apply(&inner.f_narrow(1, 0, half)?)?.f_mul(&inner.f_narrow(1, half, half)?)?
         } else {
             self.activation.apply(&inner)?
         };
-        self.outer.forward(&forward.dropout(active, self.dropout)?)
+        self.outer.forward(&forward.dropout(active, self.dropout)?, forward)
     }
 }
 

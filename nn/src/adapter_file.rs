@@ -1,0 +1,177 @@
+//! Adapters on disk, as PEFT writes and reads them: `adapter_config.json` and `adapter_model.safetensors`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::Tensor;
+
+use crate::error::{NnError, Result};
+use crate::tuning::Lora;
+use crate::weights::{Weights, write};
+
+/// Name of the configuration.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// Name of the weights.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// What stands before the names of the model's modules.
+const BEFORE: &str = "base_model.model.";
+
+/// The fields of PEFT's `LoraConfig` that say what an adapter is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterConfig {
+    peft_type: String,
+    #[serde(default)]
+    task_type: Option<String>,
+    #[serde(default)]
+    base_model_name_or_path: Option<String>,
+    r: i64,
+    lora_alpha: f64,
+    #[serde(default)]
+    lora_dropout: f64,
+    #[serde(default = "none")]
+    bias: String,
+    #[serde(default)]
+    fan_in_fan_out: bool,
+    #[serde(default)]
+    target_modules: Value,
+    #[serde(default)]
+    modules_to_save: Option<Vec<String>>,
+    #[serde(default)]
+    rank_pattern: BTreeMap<String, i64>,
+    #[serde(default)]
+    alpha_pattern: BTreeMap<String, f64>,
+    #[serde(default)]
+    use_rslora: bool,
+    #[serde(default)]
+    use_dora: bool,
+    #[serde(default = "yes")]
+    init_lora_weights: Value,
+    #[serde(default)]
+    inference_mode: bool,
+}
+
+fn none() -> String {
+    "none".to_owned()
+}
+
+fn yes() -> Value {
+    Value::Bool(true)
+}
+
+/// An adapter's configuration and weights.
+#[derive(Debug)]
+pub struct AdapterFile {
+    config: AdapterConfig,
+    weights: Weights,
+}
+
+impl AdapterConfig {
+    /// What PEFT is told of adapters of these modules, for a model that does a task (PEFT's name for it).
+    pub(crate) fn new(lora: &Lora, modules: Vec<String>, heads: Vec<String>, task: &str) -> Self {
+        Self {
+            peft_type: "LORA".to_owned(),
+            task_type: Some(task.to_owned()),
+            base_model_name_or_path: Some("base".to_owned()),
+            r: lora.rank,
+            lora_alpha: lora.alpha,
+            lora_dropout: lora.dropout,
+            bias: none(),
+            fan_in_fan_out: false,
+            target_modules: modules.into(),
+            modules_to_save: (!heads.is_empty()).then_some(heads),
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+            use_rslora: lora.rank_stabilised,
+            use_dora: lora.decomposed,
+            init_lora_weights: yes(),
+            inference_mode: true,
+        }
+    }
+
+    fn check(self) -> Result<Self, String> {
+        if self.peft_type != "LORA" {
+            return Err(format!("peft_type is {:?}; LORA is what is understood", self.peft_type));
+        }
+        if self.bias != "none" || self.fan_in_fan_out {
+            return Err("adapters with biases (`bias`) or of transposed weights (`fan_in_fan_out`) are not understood".to_owned());
+        }
+        if self.r < 1 || self.rank_pattern.values().any(|rank| *rank < 1) {
+            return Err("a rank is below 1".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// The scale of a module's adapter.
+    fn scale(&self, module: &str, rank: i64) -> f64 {
+        let ends = |pattern: &str| module == pattern || module.strip_suffix(pattern).is_some_and(|before| before.ends_with('.'));
+        let alpha = self.alpha_pattern.iter().find(|(pattern, _)| ends(pattern)).map_or(self.lora_alpha, |(_, alpha)| *alpha);
+        #[allow(clippy::cast_precision_loss)]
+        let rank = rank as f64;
+        if self.use_rslora { alpha / rank.sqrt() } else { alpha / rank }
+    }
+}
+
+/// The adapter of one module, as read.
+pub(crate) struct Stored {
+    /// A, `[rank, in]`.
+    pub(crate) down: Tensor,
+    /// B, `[out, rank]`.
+    pub(crate) up: Tensor,
+    /// Lengths of rows, `[out]`.
+    pub(crate) magnitude: Option<Tensor>,
+    pub(crate) scale: f64,
+}
+
+impl AdapterFile {
+    /// Reads an adapter's folder.
+    ///
+    /// # Errors
+    /// Where a file is missing or broken, or the adapter is of a sort that is not understood.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(ADAPTER_CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(NnError::io(&path))?;
+        let wrong = |message: String| NnError::Fit(format!("{}: {message}", path.display()));
+        let config: AdapterConfig = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let pickled = !folder.join(ADAPTER_WEIGHTS).exists() && folder.join("adapter_model.bin").exists();
+        if pickled {
+            return Err(wrong("its weights are a pickle (adapter_model.bin), which could run any program; save them as safetensors".into()));
+        }
+        Ok(Self { config: config.check().map_err(wrong)?, weights: Weights::open(&folder.join(ADAPTER_WEIGHTS))? })
+    }
+
+    /// The adapter of a module, where there is one for it.
+    pub(crate) fn module(&self, module: &str) -> Result<Option<Stored>> {
+        let name = |part: &str| format!("{BEFORE}{module}.{part}");
+        if !self.weights.contains(&name("lora_A.weight")) {
+            return Ok(None);
+        }
+        let (down, up) = (self.weights.floats(&name("lora_A.weight"))?, self.weights.floats(&name("lora_B.weight"))?);
+        let length = name("lora_magnitude_vector");
+        let magnitude = if self.weights.contains(&length) { Some(self.weights.floats(&length)?) } else { None };
+        let scale = self.config.scale(module, down.size()[0]);
+        Ok(Some(Stored { down, up, magnitude, scale }))
+    }
+
+    /// A tensor of a module that was trained whole, where there is one of this name.
+    pub(crate) fn whole(&self, name: &str) -> Result<Option<Tensor>> {
+        let name = format!("{BEFORE}{name}");
+        if self.weights.contains(&name) { Ok(Some(self.weights.floats(&name)?)) } else { Ok(None) }
+    }
+
+    /// Names of tensors, as the model has them, that belong to none of some modules and are none of some tensors.
+    pub(crate) fn unplaced(&self, placed: impl Fn(&str) -> bool) -> Vec<String> {
+        let bare = |name: &str| name.strip_prefix(BEFORE).unwrap_or(name).to_owned();
+        self.weights.names().map(bare).filter(|name| !placed(name)).collect()
+    }
+}
+
+/// Writes an adapter's folder: tensors by the names that the model has for them.
+pub(crate) fn save(folder: &Path, config: &AdapterConfig, tensors: Vec<(String, Tensor)>) -> Result<()> {
+    let path = folder.join(ADAPTER_CONFIG);
+    let text = serde_json::to_string_pretty(config)? + "\n";
+    std::fs::write(&path, text).map_err(NnError::io(&path))?;
+    let tensors = tensors.into_iter().map(|(name, tensor)| (format!("{BEFORE}{name}"), tensor)).collect();
+    write(&folder.join(ADAPTER_WEIGHTS), tensors, &[])
+}

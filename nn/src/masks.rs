@@ -1,0 +1,87 @@
+//! Which weights of a matrix stay.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+use crate::shim;
+
+/// A matrix with weights left out: W ∘ M, where M may hang on scores that train.
+#[derive(Debug)]
+pub(crate) struct Masked {
+    /// W, `[out, in]`.
+    weight: Tensor,
+    /// M, truth values `[out, in]`.
+    mask: Tensor,
+    parts: Vec<MaskedPart>,
+}
+
+/// Rows of a matrix that are masked together.
+#[derive(Debug)]
+pub(crate) struct MaskedPart {
+    pub(crate) start: i64,
+    pub(crate) height: i64,
+    /// A number for each weight, f32 `[height, in]`, where that trains.
+    pub(crate) scores: Option<Tensor>,
+}
+
+impl Masked {
+    pub(crate) fn new(weight: Tensor, mask: Tensor, parts: Vec<MaskedPart>) -> Self {
+        Self { weight, mask, parts }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.weight.kind()
+    }
+
+    /// W ∘ M. Its gradient goes to the weights that stay, and straight through to the scores of all: dS = dW' ∘ W (Bengio et al. 2013,
+    /// arXiv 1308.3432).
+    pub(crate) fn value(&self) -> Result<Tensor> {
+        let of = |part: &MaskedPart| {
+            let rows = |tensor: &Tensor| tensor.f_narrow(0, part.start, part.height);
+            shim::masked(&rows(&self.weight)?, &rows(&self.mask)?, part.scores.as_ref())
+        };
+        match self.parts.as_slice() {
+            [part] => of(part),
+            parts => Ok(Tensor::f_cat(&parts.iter().map(of).collect::<Result<Vec<_>>>()?, 0)?),
+        }
+    }
+}
+
+/// A mask that a model has, by the name of its tensor.
+#[derive(Debug)]
+pub(crate) struct Mask {
+    pub(crate) name: String,
+    pub(crate) start: i64,
+    pub(crate) height: i64,
+    /// What the layer holds, too: of all rows.
+    pub(crate) weight: Tensor,
+    pub(crate) mask: Tensor,
+    /// Of these rows alone.
+    pub(crate) scores: Option<Tensor>,
+    /// Whether a tuning chooses what stays; else it stays as it was stored.
+    pub(crate) learnt: bool,
+}
+
+impl Mask {
+    /// Its weights, `[height, in]`.
+    pub(crate) fn weight(&self) -> Result<Tensor> {
+        Ok(self.weight.f_detach()?.f_narrow(0, self.start, self.height)?)
+    }
+
+    /// Sets which of them stay.
+    pub(crate) fn set(&self, mask: &Tensor) -> Result<()> {
+        self.mask()?.f_copy_(mask)?;
+        Ok(())
+    }
+
+    /// Moves it to a device.
+    pub(crate) fn settle(&self, device: Device) -> Result<()> {
+        let mut mask = self.mask.shallow_clone();
+        Ok(mask.f_set_data(&self.mask.f_to(device)?)?)
+    }
+
+    /// Which of them stay, `[height, in]`.
+    pub(crate) fn mask(&self) -> Result<Tensor> {
+        Ok(self.mask.f_narrow(0, self.start, self.height)?)
+    }
+}

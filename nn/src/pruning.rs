@@ -1,0 +1,192 @@
+//! Choosing which weights of a model stay.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{NnError, Result};
+use crate::masks::Mask;
+use crate::parameters::Parameters;
+use crate::select::family;
+
+/// What a weight is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// Its score, which is learnt (movement pruning, Sanh et al. 2020, arXiv 2005.07683; static model pruning).
+    Score,
+    /// Its distance from zero.
+    Magnitude,
+}
+
+/// Among which weights the best are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Budget {
+    /// In each matrix by itself: the same share stays in all.
+    Local,
+    /// In each matrix by itself, where the matrices of one type share what stays in all layers by their mean sigmoid of scores (SMP-S).
+    Shared,
+    /// In all matrices together.
+    Global,
+    /// In every four neighbours of a row, two: what GPUs with sparse tensor cores multiply faster.
+    #[serde(rename = "2:4")]
+    TwoOfFour,
+}
+
+/// Chooses the weights that stay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pruner {
+    /// What a weight is worth.
+    pub worth: Worth,
+    /// Among which weights the best are chosen.
+    pub budget: Budget,
+    /// What scores are divided by before their sigmoid decides about shared budgets.
+    pub temperature: f64,
+}
+
+impl Pruner {
+    /// Sets the masks of a model anew, so that a share `keep` of the weights stays. Of weights of equal worth those stay that come first.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn prune(&self, parameters: &Parameters, keep: f64) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let masks: Vec<&Mask> = parameters.masks().iter().filter(|mask| mask.learnt).collect();
+        let worth = masks.iter().map(|mask| self.worth(mask)).collect::<Result<Vec<_>>>()?;
+        match self.budget {
+            Budget::Global => return together(&masks, &worth, keep),
+            Budget::TwoOfFour => return masks.iter().zip(&worth).try_for_each(|(mask, worth)| mask.set(&two_of_four(worth)?)),
+            Budget::Local | Budget::Shared => {}
+        }
+        let shares = if self.budget == Budget::Shared { self.shares(&masks, &worth, keep)? } else { vec![keep; masks.len()] };
+        for ((mask, worth), share) in masks.iter().zip(&worth).zip(shares) {
+            mask.set(&best(worth, count(share, worth))?)?;
+        }
+        Ok(())
+    }
+
+    fn worth(&self, mask: &Mask) -> Result<Tensor> {
+        match (self.worth, &mask.scores) {
+            (Worth::Score, Some(scores)) => Ok(scores.f_detach()?),
+            (Worth::Score, None) => Err(NnError::Input(format!("{} has no scores", mask.name))),
+            (Worth::Magnitude, _) => Ok(mask.weight()?.f_abs()?.f_to_kind(Kind::Float)?),
+        }
+    }
+
+    /// What share of each matrix stays, where those of one type share a budget. It may exceed one.
+    fn shares(&self, masks: &[&Mask], worth: &[Tensor], keep: f64) -> Result<Vec<f64>> {
+        let means = worth.iter().map(|worth| Ok(worth.f_div_scalar(self.temperature)?.f_sigmoid()?.f_mean(Kind::Double)?));
+        let means = Vec::<f64>::try_from(Tensor::f_stack(&means.collect::<Result<Vec<_>>>()?, 0)?)?;
+        let mut types: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        for (mask, mean) in masks.iter().zip(&means) {
+            let (sum, members) = types.entry(family(&mask.name)).or_default();
+            *sum += mean;
+            *members += 1.0;
+        }
+        let of = |mask: &Mask, mean: f64| types.get(&family(&mask.name)).map_or(keep, |(sum, members)| mean / sum * keep * members);
+        Ok(masks.iter().zip(&means).map(|(mask, &mean)| of(mask, mean)).collect())
+    }
+}
+
+impl Parameters {
+    /// The mean over all matrices with scores of the mean sigmoid of the scores, a scalar with its gradient: what is added to a loss so that
+    /// scores fall unless they are of use. None where there are no scores.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn mean_score(&self) -> Result<Option<Tensor>> {
+        let scores = self.masks().iter().filter_map(|mask| mask.scores.as_ref());
+        let means = scores.map(|scores| Ok(scores.f_sigmoid()?.f_mean(Kind::Float)?)).collect::<Result<Vec<_>>>()?;
+        if means.is_empty() { Ok(None) } else { Ok(Some(Tensor::f_stack(&means, 0)?.f_mean(Kind::Float)?)) }
+    }
+
+    /// What share of the weights under masks stays, and of how many.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn density(&self) -> Result<(f64, u64)> {
+        let counts = self.masks().iter().map(|mask| Ok(mask.mask()?.f_sum(Kind::Double)?.f_to(Device::Cpu)?)).collect::<Result<Vec<Tensor>>>()?;
+        let all: i64 = self.masks().iter().map(|mask| mask.height * mask.weight.size()[1]).sum();
+        let kept: f64 = counts.iter().map(|count| count.double_value(&[])).sum();
+        #[allow(clippy::cast_precision_loss)]
+        Ok((kept / all.max(1) as f64, all.unsigned_abs()))
+    }
+}
+
+/// How many weights a share of some is, rounded down.
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+fn count(share: f64, worth: &Tensor) -> i64 {
+    (share * worth.numel() as f64) as i64
+}
+
+/// Truth values of the shape of `worth`: true for the `count` largest, the first of equal ones.
+fn best(worth: &Tensor, count: i64) -> Result<Tensor> {
+    let (flat, all) = (worth.f_contiguous()?.f_view([-1])?, i64::try_from(worth.numel()).unwrap_or(i64::MAX));
+    if count >= all || count <= 0 {
+        return Ok(worth.f_ones_like()?.f_mul_scalar(i64::from(count > 0))?.f_to_kind(Kind::Bool)?);
+    }
+    let last = if worth.device().is_cuda() {
+        // libtorch's selection of one element runs in a single block; its sort does not.
+        flat.f_sort(0, true)?.0.f_narrow(0, count - 1, 1)?
+    } else {
+        flat.f_kthvalue(all - count + 1, 0, true)?.0
+    };
+    let (above, equal) = (flat.f_gt_tensor(&last)?, flat.f_eq_tensor(&last)?);
+    let missing = above.f_sum(Kind::Int64)?.f_neg()?.f_add_scalar(count)?;
+    let first = equal.f_cumsum(0, Kind::Int64)?.f_le_tensor(&missing)?;
+    Ok(above.f_logical_or(&equal.f_logical_and(&first)?)?.f_view(worth.size().as_slice())?)
+}
+
+/// Chooses among all weights.
+fn together(masks: &[&Mask], worth: &[Tensor], keep: f64) -> Result<()> {
+    let flat = worth.iter().map(|worth| Ok(worth.f_contiguous()?.f_view([-1])?)).collect::<Result<Vec<_>>>()?;
+    let all = Tensor::f_cat(&flat, 0)?;
+    let chosen = best(&all, count(keep, &all))?;
+    let mut start = 0;
+    for (mask, worth) in masks.iter().zip(worth) {
+        let length = i64::try_from(worth.numel()).unwrap_or(i64::MAX);
+        mask.set(&chosen.f_narrow(0, start, length)?.f_view(worth.size().as_slice())?)?;
+        start += length;
+    }
+    Ok(())
+}
+
+/// True for the two largest of every four neighbours in a row, the first of equal ones.
+fn two_of_four(worth: &Tensor) -> Result<Tensor> {
+    let (rows, width) = (worth.size()[0], worth.size()[1]);
+    if width % 4 != 0 {
+        return Err(NnError::Input(format!("a matrix with rows of {width} weights has no groups of four")));
+    }
+    let groups = worth.f_contiguous()?.f_view([rows, width / 4, 4])?;
+    let places = groups.f_sort_stable(true, -1, true)?.1.f_narrow(2, 0, 2)?;
+    let none = groups.f_zeros_like()?.f_to_kind(Kind::Bool)?;
+    Ok(none.f_scatter_value(2, &places, 1)?.f_view([rows, width])?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn truths(tensor: &Tensor) -> Vec<i64> {
+        Vec::try_from(tensor.to_kind(Kind::Int64).view([-1])).unwrap()
+    }
+
+    #[test]
+    fn the_best_stay_and_of_equal_ones_the_first() {
+        let worth = Tensor::from_slice(&[0.5_f32, -1.0, 0.5, 2.0, 0.5, 0.0]).view([2, 3]);
+        assert_eq!(truths(&best(&worth, 3).unwrap()), [1, 0, 1, 1, 0, 0]);
+        assert_eq!(truths(&best(&worth, 0).unwrap()), [0; 6]);
+        assert_eq!(truths(&best(&worth, 9).unwrap()), [1; 6]);
+        let equal = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        assert_eq!(truths(&best(&equal, 4).unwrap()), [1, 1, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn two_of_four_stay() {
+        let worth = Tensor::from_slice(&[1.0_f32, 3.0, 2.0, 0.0, 5.0, 5.0, 5.0, 5.0]).view([1, 8]);
+        assert_eq!(truths(&two_of_four(&worth).unwrap()), [0, 1, 1, 0, 1, 1, 0, 0]);
+        assert!(two_of_four(&worth.narrow(1, 0, 6)).is_err());
+    }
+}
