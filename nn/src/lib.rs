@@ -18,6 +18,7 @@ mod packed;
 mod pairs;
 mod parameters;
 pub mod parity;
+pub mod quant;
 mod shim;
 pub mod weights;
 

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{NnError, Result};
 use crate::shim;
-use crate::weights::{Weights, write};
+use crate::weights::{Weights, wide, write};
 
 /// Where a model's parameters are, in what kind of number, and whether they will be trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,7 +342,7 @@ impl Parameters {
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut parts = self.parts("", |parameter| self.exact(parameter))?;
         parts.extend(self.constants.iter().map(|constant| (constant.name.clone(), constant.tensor.shallow_clone())));
-        write(path, parts, &[])
+        write(path, wide(parts)?, &[])
     }
 
     /// Reads back what [`Parameters::save`] wrote.
