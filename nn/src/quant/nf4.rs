@@ -219,7 +219,8 @@ impl Nf4 {
         }
         let kind = state::kind(&state.dtype).ok_or_else(|| parts.wrong(&format!("its dtype is {:?}", state.dtype)))?;
         let map = parts.shaped(&format!("{name}.quant_map"), Kind::Float, &[16])?;
-        if map.f_sub(&Tensor::from_slice(&CODES))?.f_abs()?.f_max()?.f_double_value(&[])? > 1e-6 {
+        let off = map.f_sub(&Tensor::from_slice(&CODES))?.f_abs()?.f_max()?.f_double_value(&[])?;
+        if off.is_nan() || off > 1e-6 {
             return Err(parts.wrong("its quant_map is not that of nf4"));
         }
         let numbers = shape[0] * shape[1];

@@ -32,10 +32,21 @@ impl State {
             self.quant_type, self.blocksize, self.dtype, self.shape
         );
         if let (Some(blocksize), Some(dtype), Some(offset)) = (self.nested_blocksize, &self.nested_dtype, self.nested_offset) {
-            text += &format!(r#", "nested_blocksize": {blocksize}, "nested_dtype": "{dtype}", "nested_offset": {offset:?}"#);
+            text += &format!(r#", "nested_blocksize": {blocksize}, "nested_dtype": "{dtype}", "nested_offset": {}"#, number(offset));
         }
         text.push('}');
         Tensor::from_slice(text.as_bytes())
+    }
+}
+
+/// A number as Python writes it: with an exponent of two digits where it is below -4 or above 15.
+fn number(value: f64) -> String {
+    let text = format!("{value:e}");
+    match text.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
+        Some((digits, exponent)) if !(-4..16).contains(&exponent) => {
+            format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        }
+        _ => format!("{value:?}"),
     }
 }
 
@@ -51,4 +62,22 @@ pub(super) fn dtype(kind: Kind) -> &'static str {
 /// The kind of a name that [`dtype`] gives.
 pub(super) fn kind(dtype: &str) -> Option<Kind> {
     [Kind::Float, Kind::Half, Kind::BFloat16].into_iter().find(|&kind| self::dtype(kind) == dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_written_as_python_writes_them() {
+        for (value, text) in [
+            (2.5, "2.5"),
+            (0.0001, "0.0001"),
+            (0.000_015, "1.5e-05"),
+            (1e16, "1e+16"),
+            (1e15, "1000000000000000.0"),
+            (-3.25e-120, "-3.25e-120"),
+            (0.0, "0.0"),
+        ] {
+            assert_eq!(super::number(value), text);
+        }
+    }
 }
