@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "src/cpp/attention.cpp",
     "src/cpp/conv.cpp",
     "src/cpp/conv_cpu.cpp",
@@ -13,6 +13,7 @@ const SOURCES: [&str; 15] = [
     "src/cpp/masked.cpp",
     "src/cpp/norm.cpp",
     "src/cpp/optimiser.cpp",
+    "src/cpp/restored.cpp",
     "src/cpp/runtime.cpp",
     "src/cpp/scan.cpp",
     "src/cpp/scan_cpu.cpp",

@@ -123,6 +123,13 @@ def lstm(name, **shape):
     finish(model, row_loss, golden, folder)
 
 
+def quantized():
+    """Weights in few bits, which another script makes, for it needs bitsandbytes."""
+    import make_quant_fixtures
+    make_quant_fixtures.OUT = OUT
+    make_quant_fixtures.main()
+
+
 def finish(model, row_loss, golden, folder):
     """Adds the loss over rows, its gradients, and the weights after some steps."""
     loss = row_loss()
@@ -204,6 +211,7 @@ def spiece():
 
 
 if __name__ == "__main__":
+    quantized()
     spiece()
     bert()
     t5("t5_tiny", feed_forward_proj="relu", tie_word_embeddings=True)

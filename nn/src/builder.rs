@@ -1,16 +1,19 @@
 //! Making a model's parameters: from weights by name, or at random.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
 use crate::adapter_file::AdapterFile;
 use crate::error::{NnError, Result};
 use crate::forward::mix;
-use crate::layers::{Adapters, Matrix, Up, Weight};
+use crate::layers::{Activations, Adapters, Matrix, PackedPart, PackedWeight, Up, Weight};
 use crate::masks::{Mask, Masked, MaskedPart};
+use crate::models::Stored;
 use crate::parameters::{Constant, Parameter, Parameters, Part, Pieces, Placement, Site};
 use crate::pruned::Pruned;
+use crate::quant::Quantized;
 use crate::select::Role;
 use crate::shim;
 use crate::tuning::{Lora, Masking, Tuning};
@@ -83,6 +86,9 @@ pub(crate) struct Builder<'a> {
     weights: Option<&'a Weights>,
     adapter: Option<&'a AdapterFile>,
     tuning: Tuning,
+    /// Where and in what kind quantized matrices are multiplied, and with what.
+    placement: Placement,
+    activations: Activations,
     /// Modules whose parameters are the model's head.
     heads: &'a [&'a str],
     seed: u64,
@@ -111,6 +117,8 @@ impl<'a> Builder<'a> {
             weights: None,
             adapter: None,
             tuning: Tuning::Whole,
+            placement: Placement::inference(Device::Cpu),
+            activations: Activations::Plain,
             heads: &[],
             seed,
             pieces: Pieces::default(),
@@ -133,9 +141,10 @@ impl<'a> Builder<'a> {
         Self { heads, ..self }
     }
 
-    /// The same with the adapters of a file, and with what a tuning brings.
-    pub(crate) fn tuned(self, adapter: Option<&'a AdapterFile>, tuning: &Tuning) -> Self {
-        Self { adapter, tuning: tuning.clone(), ..self }
+    /// The same with what was stored beside the weights, with what a tuning brings, and for a place.
+    pub(crate) fn tuned(self, stored: &'a Stored, tuning: &Tuning, placement: &Placement) -> Self {
+        let (adapter, activations) = (stored.adapter.as_ref(), stored.activations);
+        Self { adapter, activations, tuning: tuning.clone(), placement: *placement, ..self }
     }
 
     /// A parameter that is computed with in f32, whatever the rest is, and that weight decay does not apply to.
@@ -223,6 +232,9 @@ impl<'a> Builder<'a> {
 
     fn weight(&mut self, wanted: &Wanted<'_>, role: Role, parts: Vec<Part>) -> Result<Weight> {
         let (_, shape) = wanted.parts();
+        if let Some(packed) = self.packed(wanted, role)? {
+            return Ok(Weight::Packed(packed));
+        }
         let values = self.values(wanted, &shape)?;
         let masks = wanted.names.iter().map(|name| self.stored_mask(name, &shape)).collect::<Result<Vec<_>>>()?;
         let chosen: Vec<Option<Masking>> = wanted.names.iter().map(|name| self.tuning.mask(module(name), role).cloned()).collect();
@@ -238,6 +250,47 @@ impl<'a> Builder<'a> {
         let all = |mask: Option<Tensor>| mask.map_or_else(|| Ok(Tensor::f_ones(&shape, (Kind::Bool, Device::Cpu))?), Ok);
         let mask = joined(&masks.into_iter().map(all).collect::<Result<Vec<_>>>()?)?;
         self.masked(&parts, &chosen, weight, mask)
+    }
+
+    /// A matrix of which some parts are stored in few bits; none where none is.
+    fn packed(&mut self, wanted: &Wanted<'_>, role: Role) -> Result<Option<PackedWeight>> {
+        let (parts, shape) = wanted.parts();
+        let quantized = parts.iter().map(|part| self.quantized(&part.name)).collect::<Result<Vec<_>>>()?;
+        if quantized.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut rows = Vec::with_capacity(parts.len());
+        for (part, quantized) in parts.iter().zip(quantized) {
+            if self.tuning.mask(module(&part.name), role).is_some() {
+                return Err(NnError::Fit(format!("{} is quantized, and has no single weights to leave out", part.name)));
+            }
+            rows.push(match quantized {
+                Some(weight) if weight.shape() != shape[..] => {
+                    self.misshapen.push(format!("{} is {:?} and should be {shape:?}", part.name, weight.shape()));
+                    continue;
+                }
+                Some(weight) => {
+                    let weight = Arc::new(weight.to_device(self.placement.device)?);
+                    self.pieces.packed.push((part.name.clone(), Arc::clone(&weight)));
+                    PackedPart::Quantized(weight)
+                }
+                None => {
+                    let tensor = self.part(&part.name, &shape, wanted.init(0))?;
+                    self.pieces.constants.push(Constant::frozen(vec![part.clone()], tensor.shallow_clone()));
+                    PackedPart::Dense(tensor)
+                }
+            });
+        }
+        let place = (self.placement.kind, self.placement.device);
+        Ok(Some(PackedWeight::new(rows, [wanted.shape[0], wanted.shape[1]], place, self.activations)))
+    }
+
+    /// A tensor that is stored in few bits; none where it is not.
+    fn quantized(&mut self, name: &str) -> Result<Option<Quantized>> {
+        let Some((weights, found)) = self.weights.zip(self.find(name)) else { return Ok(None) };
+        let Some(weight) = Quantized::open(weights, &found)? else { return Ok(None) };
+        self.used.extend(weight.tensors(&found).into_iter().map(|(name, _)| name));
+        Ok(Some(weight))
     }
 
     /// A matrix with weights left out, and the scores that a tuning brings.
@@ -340,7 +393,9 @@ impl<'a> Builder<'a> {
     /// The lengths of the rows of a module's matrix, as it is stored.
     fn lengths_of(&mut self, module: &str, shape: &[i64]) -> Result<Tensor> {
         let name = if self.pieces.sites.iter().any(|site| site.name == module) { module.to_owned() } else { format!("{module}.weight") };
-        Ok(self.part(&name, shape, Init::Zeros)?.f_norm_scalaropt_dim(2.0, 1_i64, false)?)
+        let packed = self.pieces.packed.iter().find(|(packed, _)| *packed == name).map(|(_, weight)| Arc::clone(weight));
+        let weight = packed.map_or_else(|| self.part(&name, shape, Init::Zeros), |weight| Ok(weight.dequantize(Kind::Float)?.f_to(Device::Cpu)?))?;
+        Ok(weight.f_norm_scalaropt_dim(2.0, 1_i64, false)?)
     }
 
     /// One named tensor.
@@ -419,6 +474,9 @@ impl<'a> Builder<'a> {
     /// have besides.
     pub(crate) fn finish(self, placement: &Placement, ignored: &[&str]) -> Result<(Parameters, LoadReport)> {
         let report = self.report(ignored)?;
+        if let Some((name, _)) = self.pieces.packed.first().filter(|_| placement.train && self.tuning == Tuning::Whole) {
+            return Err(NnError::Fit(format!("{name} is quantized, and quantized weights do not train: adapt the model with lora-adapt")));
+        }
         self.tuning.check(self.pieces.sites.iter().map(|site| (site.module(), site.role)))?;
         Ok((Parameters::new(self.pieces, &self.tuning, placement)?, report))
     }

@@ -22,6 +22,7 @@ mod parameters;
 pub mod parity;
 mod pruned;
 mod pruning;
+pub mod quant;
 mod select;
 mod shim;
 mod tuning;
@@ -33,7 +34,7 @@ pub use builder::LoadReport;
 pub use error::{NnError, Result};
 pub use forward::Forward;
 pub use generate::{Generated, Limits, greedy, greedy_beside};
-pub use layers::{Scan, ScanWay, selective_scan};
+pub use layers::{Activations, Scan, ScanWay, selective_scan};
 pub use loss::span_loss;
 pub use models::{
     AnyModel, BertConfig, BertForQuestionAnswering, Decoding, LstmAttention, LstmConfig, LstmForQuestionAnswering, LstmHead, MambaConfig,

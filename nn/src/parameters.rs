@@ -1,6 +1,7 @@
 //! What trains: a model's tensors, flat in memory, so that the optimiser, the norm and the copies each are one operation.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -10,8 +11,9 @@ use crate::masks::Mask;
 use crate::pruned::Pruned;
 use crate::select::Role;
 use crate::shim;
+use crate::quant::Quantized;
 use crate::tuning::Tuning;
-use crate::weights::{Weights, write};
+use crate::weights::{Weights, wide, write};
 
 /// Where a model's parameters are, in what kind of number, and whether they will be trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +192,8 @@ pub(crate) struct Pieces {
     pub(crate) list: Vec<Parameter>,
     pub(crate) constants: Vec<Constant>,
     pub(crate) masks: Vec<Mask>,
+    /// Matrices that are quantized, by the names of their tensors.
+    pub(crate) packed: Vec<(String, Arc<Quantized>)>,
     pub(crate) sites: Vec<Site>,
 }
 
@@ -215,6 +219,7 @@ pub struct Parameters {
     list: Vec<Parameter>,
     constants: Vec<Constant>,
     masks: Vec<Mask>,
+    packed: Vec<(String, Arc<Quantized>)>,
     sites: Vec<Site>,
     master: Tensor,
     working: Option<Tensor>,
@@ -270,7 +275,7 @@ impl Parameters {
     /// Lays parameters out flat, and points the layers' tensors there.
     pub(crate) fn new(pieces: Pieces, tuning: &Tuning, placement: &Placement) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let Pieces { mut list, mut constants, masks, sites } = pieces;
+        let Pieces { mut list, mut constants, masks, packed, sites } = pieces;
         let layout = lay_out(&mut list);
         let host = Tensor::f_zeros([layout.total], (Kind::Float, Device::Cpu))?;
         for parameter in &list {
@@ -290,7 +295,7 @@ impl Parameters {
         };
         let working = if master.kind() == kind { None } else { Some(common(&master)?) };
         let mut parameters =
-            Self { list, constants, masks, sites, master, working, apart, gradient: None, layout, placement: *placement };
+            Self { list, constants, masks, packed, sites, master, working, apart, gradient: None, layout, placement: *placement };
         parameters.point()?;
         Ok(parameters)
     }
@@ -329,7 +334,13 @@ impl Parameters {
     /// How many numbers they are, those that never train among them.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.moving() + self.constants.iter().map(Constant::weights).sum::<u64>()
+        let packed: u64 = self.packed.iter().map(|(_, weight)| weight.numel()).sum();
+        self.moving() + self.constants.iter().map(Constant::weights).sum::<u64>() + packed
+    }
+
+    /// The matrices that are quantized, by the names of their tensors.
+    pub fn quantized(&self) -> impl Iterator<Item = &str> {
+        self.packed.iter().map(|(name, _)| name.as_str())
     }
 
     /// How many of them train.
@@ -368,7 +379,8 @@ impl Parameters {
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let tensors = self.list.iter().map(|parameter| &parameter.tensor).chain(self.constants.iter().map(|constant| &constant.tensor));
-        tensors.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+        let packed: u64 = self.packed.iter().map(|(_, weight)| weight.bytes() as u64).sum();
+        tensors.map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum::<u64>() + packed
     }
 
     /// The f32 values of a tensor by its Hugging Face name, on the host.
@@ -390,6 +402,9 @@ impl Parameters {
             if let Some((start, height)) = place_of(&constant.parts, name) {
                 return Ok(rows(constant.exact(), start, height)?);
             }
+        }
+        if let Some((_, weight)) = self.packed.iter().find(|(packed, _)| packed == name) {
+            return weight.dequantize(Kind::Float);
         }
         self.part(name, |parameter| self.exact(parameter))
     }
@@ -480,6 +495,7 @@ impl Parameters {
                 None => tensors.push((name, values)),
             }
         }
+        tensors.extend(self.packed.iter().flat_map(|(name, weight)| weight.tensors(name)));
         write(path, tensors, &[])
     }
 
@@ -493,7 +509,7 @@ impl Parameters {
                 parts.push((part.name.clone(), rows(constant.exact(), start, height)?));
             }
         }
-        Ok(parts)
+        wide(parts)
     }
 
     /// Reads back what [`Parameters::save`] wrote.

@@ -2,17 +2,22 @@
 //! file is mapped into memory.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::Arc;
 
 use tch::{Device, Tensor};
 
 use crate::error::{NnError, Result};
+use crate::layers::Rows;
+use crate::quant::Quantized;
 
 /// A C++ `at::Tensor`, behind a pointer.
 type Raw = *mut c_void;
 
 unsafe extern "C" {
     fn qapipe_free(text: *mut c_char);
+    fn qapipe_message(text: *const c_char) -> *mut c_char;
+    fn qapipe_copied(tensor: Raw) -> Raw;
     fn qapipe_keep_pages();
     #[allow(clippy::too_many_arguments)]
     fn qapipe_flash_attention(
@@ -31,6 +36,13 @@ unsafe extern "C" {
     fn qapipe_selective_scan(out: *mut Raw, tensors: *const Raw, count: usize, state: Raw, way: i32, chunk: i64) -> *mut c_char;
     fn qapipe_add_norm(out: *mut Raw, sum: Raw, change: Raw, weight: Raw, epsilon: f64) -> *mut c_char;
     fn qapipe_masked(out: *mut Raw, weight: Raw, mask: Raw, scores: Raw) -> *mut c_char;
+    fn qapipe_restored_product(
+        out: *mut Raw,
+        states: Raw,
+        state: *const c_void,
+        restore: unsafe extern "C" fn(*const c_void, *mut Raw) -> *mut c_char,
+        release: unsafe extern "C" fn(*const c_void),
+    ) -> *mut c_char;
     fn qapipe_lstm_takes(takes: *mut bool, inflow: Raw, hidden: i64) -> *mut c_char;
     fn qapipe_lstm(out: *mut Raw, inflow: Raw, weight: Raw, ends: Raw) -> *mut c_char;
     fn qapipe_collect_gradients(
@@ -140,6 +152,58 @@ pub(crate) fn masked(weight: &Tensor, mask: &Tensor, scores: Option<&Tensor>) ->
         checked(qapipe_masked(&raw mut out, raw(weight), raw(mask), scores))?;
         Ok(owned(out))
     }
+}
+
+/// x Wᵀ + b of states `[tokens, in]`, where the rows of W are made anew for the way back rather than kept; `[tokens, out]` with its gradient.
+pub(crate) fn restored_product(states: &Tensor, bias: Option<&Tensor>, rows: &Arc<Rows>) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    let state = Arc::into_raw(Arc::clone(rows)).cast::<c_void>();
+    // SAFETY: the pointer is of a live tensor; the state is an `Arc` of `Rows` that C++ gives back once through `release_rows`; `Rows` is only
+    // read, and libtorch's tensors may be read from any thread; the function writes `out` only when it reports no error.
+    let product = unsafe {
+        checked(qapipe_restored_product(&raw mut out, raw(states), state, restore_rows, release_rows))?;
+        owned(out)
+    };
+    bias.map_or(Ok(product.shallow_clone()), |bias| Ok(product.f_add(bias)?))
+}
+
+// SAFETY: both are only read once they are made, and libtorch's tensors may be read from any thread.
+unsafe impl Sync for Quantized {}
+// SAFETY: as above.
+unsafe impl Sync for Rows {}
+
+/// Makes the matrix of some rows; a message, allocated as C does, where that fails.
+///
+/// # Safety
+/// The state is what [`restored_product`] handed over, and has not been released; `out` may be written.
+unsafe extern "C" fn restore_rows(state: *const c_void, out: *mut Raw) -> *mut c_char {
+    // SAFETY: by the contract above.
+    let rows = unsafe { &*state.cast::<Rows>() };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rows.value())) {
+        Ok(Ok(value)) => {
+            // SAFETY: by the contract above; C++ frees the copy of the tensor's handle.
+            unsafe { *out = qapipe_copied(raw(&value)) };
+            std::ptr::null_mut()
+        }
+        Ok(Err(error)) => message(&error.to_string()),
+        Err(_) => message("a matrix could not be restored"),
+    }
+}
+
+/// Drops what [`restored_product`] handed over.
+///
+/// # Safety
+/// The state is that, and is not used afterwards.
+unsafe extern "C" fn release_rows(state: *const c_void) {
+    // SAFETY: by the contract above.
+    drop(unsafe { Arc::from_raw(state.cast::<Rows>()) });
+}
+
+/// A text as C++ hands out messages: allocated by C.
+fn message(text: &str) -> *mut c_char {
+    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+    // SAFETY: the pointer is of a live C string, which is copied.
+    unsafe { qapipe_message(text.as_ptr()) }
 }
 
 /// Whether [`lstm`] takes an inflow of this kind and on this device for states of a width.

@@ -12,6 +12,12 @@
 
 QAPIPE_API void qapipe_free(char* text) { std::free(text); }
 
+// A copy of a text, to be freed as messages are.
+QAPIPE_API char* qapipe_message(const char* text) { return strdup(text); }
+
+// Another handle of a tensor, to be deleted.
+QAPIPE_API at::Tensor* qapipe_copied(const at::Tensor* tensor) { return new at::Tensor(*tensor); }
+
 // The pages of freed tensors stay with the process: every step needs them again, and the kernel clears each page that it hands out.
 QAPIPE_API void qapipe_keep_pages() {
 #ifdef __GLIBC__

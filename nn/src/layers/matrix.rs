@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::adapter::Adapters;
+use super::packed_weight::PackedWeight;
 use crate::error::Result;
 use crate::forward::Forward;
 use crate::masks::Masked;
@@ -21,6 +22,8 @@ pub(crate) enum Weight {
     Dense(Tensor),
     /// With weights left out.
     Masked(Masked),
+    /// In few bits.
+    Packed(PackedWeight),
 }
 
 impl Weight {
@@ -29,6 +32,7 @@ impl Weight {
         match self {
             Self::Dense(weight) => weight.kind(),
             Self::Masked(masked) => masked.kind(),
+            Self::Packed(packed) => packed.kind(),
         }
     }
 
@@ -37,12 +41,16 @@ impl Weight {
         match self {
             Self::Dense(weight) => Ok(weight.shallow_clone()),
             Self::Masked(masked) => masked.value(),
+            Self::Packed(packed) => packed.value(),
         }
     }
 
     /// x Wᵀ + b.
-    fn product(&self, states: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        Ok(states.f_linear(&self.value()?, bias)?)
+    fn product(&self, states: &Tensor, bias: Option<&Tensor>, forward: &Forward) -> Result<Tensor> {
+        match self {
+            Self::Packed(packed) => packed.product(states, bias, forward.is_training()),
+            _ => Ok(states.f_linear(&self.value()?, bias)?),
+        }
     }
 }
 
@@ -59,13 +67,13 @@ impl Matrix {
     /// x Wᵀ + b of states `[tokens, in]`: `[tokens, out]`.
     pub(crate) fn product(&self, states: &Tensor, bias: Option<&Tensor>, forward: &Forward) -> Result<Tensor> {
         match &self.adapters {
-            None => self.weight.product(states, bias),
+            None => self.weight.product(states, bias, forward),
             Some(adapters) if adapters.decomposed() => {
-                let product = adapters.add(self.weight.product(states, None)?, states, forward)?;
+                let product = adapters.add(self.weight.product(states, None, forward)?, states, forward)?;
                 let scaled = product.f_mul(&adapters.lengths(&self.weight.value()?)?)?;
                 bias.map_or(Ok(scaled.shallow_clone()), |bias| Ok(scaled.f_add(bias)?))
             }
-            Some(adapters) => adapters.add(self.weight.product(states, bias)?, states, forward),
+            Some(adapters) => adapters.add(self.weight.product(states, bias, forward)?, states, forward),
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) const MODEL: Model = Model {
     check: |config| BertConfig::parse(config).map(|_| ()),
     load: |stored, placement, seed, tuning| {
         let config = BertConfig::parse(&stored.config)?;
-        let builder = BertForQuestionAnswering::reading(&stored.weights, seed).tuned(stored.adapter.as_ref(), tuning);
+        let builder = BertForQuestionAnswering::reading(&stored.weights, seed).tuned(stored, tuning, placement);
         let (model, report) = BertForQuestionAnswering::build(builder, &config, placement)?;
         Ok((AnyModel::Reader(Box::new(model)), report))
     },

@@ -32,7 +32,7 @@ pub(super) const MODEL: Model = Model {
     check: |config| LstmConfig::parse(config).map(|_| ()),
     load: |stored, placement, seed, tuning| {
         let config = LstmConfig::parse(&stored.config)?;
-        let builder = LstmForQuestionAnswering::reading(&stored.weights, seed).tuned(stored.adapter.as_ref(), tuning);
+        let builder = LstmForQuestionAnswering::reading(&stored.weights, seed).tuned(stored, tuning, placement);
         let (model, report) = LstmForQuestionAnswering::build(builder, &config, placement)?;
         Ok((AnyModel::Reader(Box::new(model)), report))
     },

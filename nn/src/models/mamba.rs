@@ -27,7 +27,7 @@ pub(super) const MODEL: Model = Model {
     check: |config| MambaConfig::parse(config).map(|_| ()),
     load: |stored, placement, seed, tuning| {
         let config = MambaConfig::parse(&stored.config)?;
-        let builder = MambaForCausalLm::reading(&stored.weights, seed).tuned(stored.adapter.as_ref(), tuning);
+        let builder = MambaForCausalLm::reading(&stored.weights, seed).tuned(stored, tuning, placement);
         let (model, report) = MambaForCausalLm::build(builder, &config, placement)?;
         Ok((AnyModel::Writer(Box::new(model)), report))
     },

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 use super::read_config;
 use crate::adapter_file::{ADAPTER_CONFIG, AdapterFile};
 use crate::error::Result;
+use crate::layers::Activations;
 use crate::weights::Weights;
 
 /// Where, in the folder of an adapter, the model lies that it belongs to.
@@ -17,6 +20,7 @@ pub struct Stored {
     pub config: String,
     pub(crate) weights: Weights,
     pub(crate) adapter: Option<AdapterFile>,
+    pub(crate) activations: Activations,
 }
 
 impl Stored {
@@ -28,7 +32,9 @@ impl Stored {
         let adapted = Self::is_adapter(folder);
         let adapter = if adapted { Some(AdapterFile::open(folder)?) } else { None };
         let base = Self::base(folder);
-        Ok(Self { config: read_config(&base)?, weights: Weights::open_folder(&base)?, adapter })
+        let config = read_config(&base)?;
+        let activations = activations(&config)?;
+        Ok(Self { config, weights: Weights::open_folder(&base)?, adapter, activations })
     }
 
     /// Whether a folder is that of an adapter.
@@ -42,4 +48,34 @@ impl Stored {
     pub fn base(folder: &Path) -> PathBuf {
         if Self::is_adapter(folder) { folder.join(BASE) } else { folder.to_path_buf() }
     }
+}
+
+/// What products with weights of eight bits are made of, as a configuration's `quantization_config` says: bitsandbytes means LLM.int8() where
+/// it says nothing of `activations`, which is a word of ours.
+fn activations(config: &str) -> Result<Activations> {
+    #[derive(Deserialize)]
+    struct Config {
+        quantization_config: Option<Quantization>,
+    }
+    #[derive(Deserialize)]
+    struct Quantization {
+        #[serde(default)]
+        load_in_8bit: bool,
+        activations: Option<Way>,
+        llm_int8_threshold: Option<f64>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Way {
+        Plain,
+        Dynamic,
+    }
+    let Some(quantization) = serde_json::from_str::<Config>(config)?.quantization_config else { return Ok(Activations::Plain) };
+    let outliers = quantization.llm_int8_threshold.filter(|threshold| *threshold > 0.0);
+    Ok(match quantization.activations {
+        Some(Way::Plain) => Activations::Plain,
+        Some(Way::Dynamic) => Activations::Dynamic(outliers),
+        None if quantization.load_in_8bit => Activations::Dynamic(outliers.or(Some(6.0))),
+        None => Activations::Plain,
+    })
 }

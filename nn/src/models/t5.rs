@@ -27,7 +27,7 @@ pub(super) const MODEL: Model = Model {
     check: |config| T5Config::parse(config).map(|_| ()),
     load: |stored, placement, seed, tuning| {
         let config = T5Config::parse(&stored.config)?;
-        let builder = T5ForConditionalGeneration::reading(&stored.weights, seed).tuned(stored.adapter.as_ref(), tuning);
+        let builder = T5ForConditionalGeneration::reading(&stored.weights, seed).tuned(stored, tuning, placement);
         let (model, report) = T5ForConditionalGeneration::build(builder, &config, placement)?;
         Ok((AnyModel::Writer(Box::new(model)), report))
     },

@@ -15,7 +15,8 @@ use tch::{Kind, Tensor};
 pub use error::{Problem, WeightsError};
 use header::Entry;
 pub use index::Index;
-pub(crate) use writer::write;
+pub(crate) use writer::wide;
+pub use writer::write;
 
 use crate::error::Result;
 
@@ -131,6 +132,12 @@ impl Weights {
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[i64]> {
         self.entries.get(name).map(|(_, entry)| entry.shape.as_slice())
+    }
+
+    /// The kind of a tensor; none where there is no such tensor, or its kind is none of libtorch's.
+    #[must_use]
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.entries.get(name).and_then(|(_, entry)| entry.kind)
     }
 
     /// Free text that the headers hold.

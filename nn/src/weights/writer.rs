@@ -10,11 +10,17 @@ use tch::{Kind, Tensor};
 use super::error::{Problem, WeightsError};
 use crate::error::Result;
 
-/// Writes tensors under their names, floating-point numbers as f32 and whole numbers as i32, and some free text, as a safetensors file. Equal content gives equal bytes.
-pub(crate) fn write(path: &Path, tensors: Vec<(String, Tensor)>, text: &[(&str, String)]) -> Result<()> {
+/// Writes tensors under their names, each in its own kind (f32, f16, bf16, i8, u8, i32 or i64), and some free text, as a safetensors file.
+/// Equal content gives equal bytes.
+///
+/// # Errors
+/// Where a tensor is of another kind, or the file cannot be written.
+pub fn write(path: &Path, tensors: Vec<(String, Tensor)>, text: &[(&str, String)]) -> Result<()> {
     let mut stored = BTreeMap::new();
     for (name, tensor) in tensors {
-        stored.insert(name, Stored::new(&tensor)?);
+        let problem = Problem::Kind { name: name.clone(), kind: format!("{:?}", tensor.kind()) };
+        let dtype = dtype(tensor.kind()).ok_or_else(|| WeightsError { path: path.to_path_buf(), problem })?;
+        stored.insert(name, Stored::new(&tensor, dtype)?);
     }
     // More than one entry would come in the map's order, which differs from run to run; so they travel as one JSON text beside `format`.
     let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -33,24 +39,44 @@ fn wrong(path: &Path, error: SafeTensorError) -> WeightsError {
     WeightsError { path: path.to_path_buf(), problem }
 }
 
+/// The same tensors with floating-point numbers as f32 and whole numbers as i32.
+pub(crate) fn wide(tensors: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
+    let kind = |tensor: &Tensor| if tensor.is_floating_point() { Kind::Float } else { Kind::Int };
+    tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.f_detach()?.f_to_kind(kind(&tensor))?))).collect()
+}
+
+/// The format's name of a kind, of those that are written.
+fn dtype(kind: Kind) -> Option<Dtype> {
+    Some(match kind {
+        Kind::Float => Dtype::F32,
+        Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Int8 => Dtype::I8,
+        Kind::Uint8 => Dtype::U8,
+        Kind::Int => Dtype::I32,
+        Kind::Int64 => Dtype::I64,
+        _ => return None,
+    })
+}
+
 /// A tensor on its way to a file.
 struct Stored {
     shape: Vec<usize>,
+    dtype: Dtype,
     tensor: Tensor,
 }
 
 impl Stored {
-    fn new(tensor: &Tensor) -> Result<Self> {
-        let kind = if tensor.is_floating_point() { Kind::Float } else { Kind::Int };
-        let tensor = tensor.f_detach()?.f_to(tch::Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
+    fn new(tensor: &Tensor, dtype: Dtype) -> Result<Self> {
+        let tensor = tensor.f_detach()?.f_to(tch::Device::Cpu)?.f_contiguous()?;
         let shape = tensor.size().iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
-        Ok(Self { shape, tensor })
+        Ok(Self { shape, dtype, tensor })
     }
 }
 
 impl View for &Stored {
     fn dtype(&self) -> Dtype {
-        if self.tensor.is_floating_point() { Dtype::F32 } else { Dtype::I32 }
+        self.dtype
     }
 
     fn shape(&self) -> &[usize] {
@@ -64,6 +90,6 @@ impl View for &Stored {
     }
 
     fn data_len(&self) -> usize {
-        self.tensor.numel() * 4
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
     }
 }
