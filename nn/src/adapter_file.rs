@@ -8,6 +8,7 @@ use serde_json::Value;
 use tch::Tensor;
 
 use crate::error::{NnError, Result};
+use crate::parameters::Parameters;
 use crate::tuning::Lora;
 use crate::weights::{Weights, write};
 
@@ -167,8 +168,24 @@ impl AdapterFile {
     }
 }
 
+/// Writes what trained of a model as an adapter's folder, for a task by PEFT's name; gives the modules that have adapters.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn save_adapter(parameters: &Parameters, lora: &Lora, task: &str, folder: &Path) -> Result<Vec<String>> {
+    let tensors = parameters.trained()?;
+    let modules: Vec<String> = tensors.iter().filter_map(|(name, _)| name.strip_suffix(".lora_A.weight")).map(str::to_owned).collect();
+    let whole = tensors.iter().map(|(name, _)| name).filter(|name| !name.contains(".lora_"));
+    let mut heads: Vec<String> = whole.map(|name| name.rsplit_once('.').map_or(name.as_str(), |(module, _)| module).to_owned()).collect();
+    heads.dedup();
+    let plain = lora.targets.exclude.is_empty() && !lora.targets.targets.iter().any(|pattern| pattern.contains('*'));
+    let named = if plain && !lora.targets.targets.is_empty() { lora.targets.targets.clone() } else { modules.clone() };
+    save(folder, &AdapterConfig::new(lora, named, heads, task), tensors)?;
+    Ok(modules)
+}
+
 /// Writes an adapter's folder: tensors by the names that the model has for them.
-pub(crate) fn save(folder: &Path, config: &AdapterConfig, tensors: Vec<(String, Tensor)>) -> Result<()> {
+fn save(folder: &Path, config: &AdapterConfig, tensors: Vec<(String, Tensor)>) -> Result<()> {
     let path = folder.join(ADAPTER_CONFIG);
     let text = serde_json::to_string_pretty(config)? + "\n";
     std::fs::write(&path, text).map_err(NnError::io(&path))?;

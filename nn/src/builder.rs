@@ -223,11 +223,11 @@ impl<'a> Builder<'a> {
         let role = if wanted.names.iter().all(|name| self.is_head(name)) { Role::Head } else { role };
         let (parts, shape) = wanted.parts();
         for name in wanted.names {
-            self.pieces.sites.push(Site { name: name.clone(), role, shape: [shape[0], wanted.shape[1]] });
+            self.pieces.sites.push(Site { name: name.clone(), stack: wanted.names[0].clone(), role, shape: [shape[0], wanted.shape[1]] });
         }
         let weight = self.weight(wanted, role, parts)?;
         let adapters = self.adapters(wanted, role)?;
-        Ok(Matrix::new(weight, adapters))
+        Ok(Matrix::new(wanted.names.first().cloned().unwrap_or_default(), weight, adapters))
     }
 
     fn weight(&mut self, wanted: &Wanted<'_>, role: Role, parts: Vec<Part>) -> Result<Weight> {

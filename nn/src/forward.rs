@@ -5,6 +5,7 @@ use tch::{Device, NoGradGuard, Tensor};
 use crate::error::Result;
 use crate::packed::Packed;
 use crate::shim;
+use crate::watch::Watch;
 
 /// How a model runs: for answers, or for training with dropout and gradients.
 ///
@@ -15,19 +16,31 @@ pub struct Forward {
     train: bool,
     seed: u64,
     pass: u64,
+    watch: Option<Watch>,
 }
 
 impl Forward {
     /// Answers: no dropout, no gradients.
     #[must_use]
     pub fn inference() -> Self {
-        Self { train: false, seed: 0, pass: 0 }
+        Self { train: false, seed: 0, pass: 0, watch: None }
     }
 
     /// Training: dropout as the model has it, gradients.
     #[must_use]
     pub fn training(seed: u64) -> Self {
-        Self { train: true, seed, pass: 0 }
+        Self { train: true, seed, pass: 0, watch: None }
+    }
+
+    /// Answers, and remembers what goes into the matrices.
+    #[must_use]
+    pub fn watching(watch: &Watch) -> Self {
+        Self { watch: Some(watch.clone()), ..Self::inference() }
+    }
+
+    /// Tells that states `[tokens, in]` go into a matrix.
+    pub(crate) fn see(&self, matrix: &str, states: &Tensor) -> Result<()> {
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.add(matrix, states))
     }
 
     /// Sets the number of the next pass, where a training goes on.

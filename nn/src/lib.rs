@@ -26,16 +26,17 @@ pub mod quant;
 mod select;
 mod shim;
 mod tuning;
+mod watch;
 pub mod weights;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use adapter_file::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, AdapterFile};
+pub use adapter_file::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, AdapterFile, save_adapter};
 pub use builder::LoadReport;
 pub use error::{NnError, Result};
 pub use forward::Forward;
 pub use generate::{Generated, Limits, greedy, greedy_beside};
 pub use layers::{Activations, Scan, ScanWay, selective_scan};
-pub use loss::span_loss;
+pub use loss::{distillation, span_distillation, span_loss};
 pub use models::{
     AnyModel, BertConfig, BertForQuestionAnswering, Decoding, LstmAttention, LstmConfig, LstmForQuestionAnswering, LstmHead, MambaConfig,
     MambaForCausalLm, Network, Reader, SpanLogits, T5Config, T5ForConditionalGeneration, Writer,
@@ -46,4 +47,5 @@ pub use parameters::{Parameters, Placement, Site, Snapshot};
 pub use pruning::{Budget, Pruner, Worth};
 pub use select::{Role, Selection};
 pub use tuning::{Lora, Masking, Tuning};
+pub use watch::Watch;
 pub use weights::{Weights, WeightsError};

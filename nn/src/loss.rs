@@ -36,6 +36,37 @@ fn position_loss(logits: &Tensor, packed: &Packed, targets: &Tensor, lengths: &T
     Ok(sum.f_div(&inside.f_sum(Kind::Float)?.f_clamp_min(1.0)?)?)
 }
 
+/// How far a span reader is from a teacher on the same windows: the mean over sequences of KL(teacher ‖ student) of the start and of the end,
+/// halved and summed, each over the tokens of the sequence, with both sides' logits divided by `temperature` and the whole multiplied with its
+/// square (Hinton et al. 2015, arXiv 1503.02531). A scalar in f32.
+///
+/// # Errors
+/// Where the two are of different windows.
+pub fn span_distillation(student: &SpanLogits, teacher: &SpanLogits, packed: &Packed, temperature: f64) -> Result<Tensor> {
+    let of = |student: &Tensor, teacher: &Tensor| {
+        let table = |logits: &Tensor| Ok::<_, NnError>(padded(logits, packed)?.f_view([packed.sequences(), packed.width()])?);
+        distillation(&table(student)?, &table(teacher)?, temperature)
+    };
+    let (start, end) = (of(&student.start, &teacher.start)?, of(&student.end, &teacher.end)?);
+    Ok(start.f_add(&end)?.f_mul_scalar(0.5)?)
+}
+
+/// The mean over rows of KL(teacher ‖ student) of logits `[rows, classes]`, both divided by `temperature`, times its square.
+///
+/// # Errors
+/// Where the two are of different shapes.
+pub fn distillation(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
+    if student.size() != teacher.size() {
+        return Err(NnError::Input(format!("a teacher's logits {:?} do not fit a student's {:?}", teacher.size(), student.size())));
+    }
+    let log = |logits: &Tensor| logits.f_to_kind(Kind::Float)?.f_div_scalar(temperature)?.f_log_softmax(1, Kind::Float);
+    let (student, teacher) = (log(student)?, log(&teacher.f_detach()?)?);
+    // Where there is no token both are minus infinity, and their difference is no number.
+    let gap = teacher.f_sub(&student)?.f_masked_fill(&teacher.f_isneginf()?, 0.0)?;
+    let sums = teacher.f_exp()?.f_mul(&gap)?.f_sum_dim_intlist(1_i64, false, Kind::Float)?;
+    Ok(sums.f_mean(Kind::Float)?.f_mul_scalar(temperature * temperature)?)
+}
+
 /// Logits `[tokens]` in the padded table `[sequences * width]`, minus infinity where there is no token.
 fn padded(logits: &Tensor, packed: &Packed) -> Result<Tensor> {
     if packed.is_even() {

@@ -172,6 +172,8 @@ impl Constant {
 pub struct Site {
     /// The name of its tensor.
     pub name: String,
+    /// The name of the tensor that it is stacked below, or its own.
+    pub stack: String,
     /// What it is for.
     pub role: Role,
     /// `[out, in]`.
@@ -396,6 +398,28 @@ impl Parameters {
         }
     }
 
+    /// The names of all tensors of the model's file, scores aside.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let parts = self.list.iter().flat_map(|parameter| &parameter.parts).chain(self.constants.iter().flat_map(|constant| &constant.parts));
+        let names = parts.map(|part| part.name.as_str()).filter(|name| !name.ends_with(SCORES));
+        names.chain(self.packed.iter().map(|(name, _)| name.as_str()))
+    }
+
+    /// The values of a tensor of a name on the host: floating-point numbers in f32 with masks applied, whole numbers as they are.
+    ///
+    /// # Errors
+    /// Where there is none of that name.
+    pub fn as_it_is(&self, name: &str) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let tensor = self.stored(name)?;
+        if tensor.is_floating_point() { self.value(name) } else { Ok(tensor.f_to(Device::Cpu)?) }
+    }
+
+    /// Whether a tensor of a name is computed with in f32, whatever the rest is.
+    pub(crate) fn is_precise(&self, name: &str) -> bool {
+        self.list.iter().any(|parameter| parameter.precise && parameter.parts.iter().any(|part| part.name == name))
+    }
+
     /// The values of a tensor of a name as exactly as they are known, whether it trains or not, masks aside.
     fn stored(&self, name: &str) -> Result<Tensor> {
         for constant in &self.constants {
@@ -497,6 +521,11 @@ impl Parameters {
         }
         tensors.extend(self.packed.iter().flat_map(|(name, weight)| weight.tensors(name)));
         write(path, tensors, &[])
+    }
+
+    /// The f32 values of what trains, by name, on the host.
+    pub(crate) fn trained(&self) -> Result<Vec<(String, Tensor)>> {
+        wide(self.parts("", |parameter| self.exact(parameter))?)
     }
 
     /// All tensors of the model's file by name, as exactly as they are known, masks and scores aside.

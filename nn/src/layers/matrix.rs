@@ -11,6 +11,8 @@ use crate::masks::Masked;
 /// W, `[out, in]`, perhaps with adapters. Layers multiply with it and do not ask what it is made of.
 #[derive(Debug)]
 pub(crate) struct Matrix {
+    /// The name of its tensor; of several in one, the first.
+    name: String,
     weight: Weight,
     adapters: Option<Adapters>,
 }
@@ -55,8 +57,8 @@ impl Weight {
 }
 
 impl Matrix {
-    pub(crate) fn new(weight: Weight, adapters: Option<Adapters>) -> Self {
-        Self { weight, adapters }
+    pub(crate) fn new(name: String, weight: Weight, adapters: Option<Adapters>) -> Self {
+        Self { name, weight, adapters }
     }
 
     /// The kind of number that it is multiplied with.
@@ -66,6 +68,7 @@ impl Matrix {
 
     /// x Wᵀ + b of states `[tokens, in]`: `[tokens, out]`.
     pub(crate) fn product(&self, states: &Tensor, bias: Option<&Tensor>, forward: &Forward) -> Result<Tensor> {
+        forward.see(&self.name, states)?;
         match &self.adapters {
             None => self.weight.product(states, bias, forward),
             Some(adapters) if adapters.decomposed() => {

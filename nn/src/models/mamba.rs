@@ -12,7 +12,6 @@ use crate::builder::{Builder, Init, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
 use crate::layers::{Embedding, Linear, RmsNorm};
-use crate::loss::log_probabilities;
 use crate::packed::Packed;
 use crate::pairs::{Form, Pairs};
 use crate::parameters::{Parameters, Placement};
@@ -109,7 +108,7 @@ impl MambaForCausalLm {
     /// Where a token id is beyond the vocabulary, and what libtorch reports.
     pub fn forward_logits(&self, packed: &Packed, forward: &mut Forward) -> Result<Tensor> {
         let _guard = forward.guard();
-        self.logits(&self.read(packed, forward)?, forward)
+        self.of_states(&self.read(packed, forward)?, forward)
     }
 
     /// Begins a pass, and gives what [`MambaForCausalLm::states`] does.
@@ -134,7 +133,7 @@ impl MambaForCausalLm {
     }
 
     /// Logits of states that are not normalised, f32.
-    fn logits(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
+    fn of_states(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
         let states = self.norm.forward(states, self.embedding.kind())?;
         let logits = match &self.head {
             Some(head) => head.forward(&states, forward)?,
@@ -178,13 +177,13 @@ impl Writer for MambaForCausalLm {
         Form::Causal
     }
 
-    fn forward(&self, pairs: &Pairs, forward: &mut Forward) -> Result<Tensor> {
+    fn logits(&self, pairs: &Pairs, forward: &mut Forward) -> Result<Tensor> {
         if pairs.output.is_some() {
             return Err(NnError::Input("the batch is laid out for an encoder with a decoder, and this is a language model".into()));
         }
         let _guard = forward.guard();
         let states = self.read(&pairs.input, forward)?.f_index_select(0, &pairs.places()?)?;
-        log_probabilities(&self.logits(&states, forward)?, &pairs.targets()?)
+        self.of_states(&states, forward)
     }
 
     fn start(&self, sources: &Packed, _most: i64) -> Result<Box<dyn Decoding + '_>> {

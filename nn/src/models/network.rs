@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
+use crate::loss::log_probabilities;
 use crate::packed::Packed;
 use crate::pairs::{Form, Pairs};
 use crate::parameters::Parameters;
@@ -63,12 +64,21 @@ pub trait Writer: Network {
     /// How its sources and targets are laid out.
     fn form(&self) -> Form;
 
-    /// The log-probability of each target token, given its source and the target tokens before it: f32 `[target tokens]`, with its
+    /// Logits for each target token, given its source and the target tokens before it: f32 `[target tokens, vocabulary]`, with their
     /// gradient in training.
     ///
     /// # Errors
     /// Where a token id or a length is beyond what the model knows, and what libtorch reports.
-    fn forward(&self, pairs: &Pairs, forward: &mut Forward) -> Result<Tensor>;
+    fn logits(&self, pairs: &Pairs, forward: &mut Forward) -> Result<Tensor>;
+
+    /// The log-probability of each target token: f32 `[target tokens]`, with its gradient in training.
+    ///
+    /// # Errors
+    /// As [`Writer::logits`].
+    fn forward(&self, pairs: &Pairs, forward: &mut Forward) -> Result<Tensor> {
+        let _guard = forward.guard();
+        log_probabilities(&self.logits(pairs, forward)?, &pairs.targets()?)
+    }
 
     /// Reads sources, on the model's device, and begins to write.  `most` is how many tokens may come.
     ///

@@ -12,7 +12,6 @@ use crate::builder::{Builder, Init, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
 use crate::layers::{Embedding, Linear};
-use crate::loss::log_probabilities;
 use crate::packed::Packed;
 use crate::pairs::{Form, Pairs};
 use crate::parameters::{Parameters, Placement};
@@ -115,7 +114,7 @@ impl T5ForConditionalGeneration {
         let states = self.encode(input, forward)?;
         let source = Source { states: &states, packed: input };
         let states = self.decoder.forward(&self.shared.forward(&output.ids()?)?, output, Some(&source), forward)?;
-        self.logits(&states, forward)
+        self.of_states(&states, forward)
     }
 
     /// The encoder's states, `[tokens, d_model]`.
@@ -124,7 +123,7 @@ impl T5ForConditionalGeneration {
     }
 
     /// Logits f32 of the decoder's states; version 1.0 scales the states down, for its head is its embedding.
-    fn logits(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
+    fn of_states(&self, states: &Tensor, forward: &Forward) -> Result<Tensor> {
         let logits = match &self.head {
             Some(head) => head.forward(states, forward)?,
             None => {
@@ -171,10 +170,9 @@ impl Writer for T5ForConditionalGeneration {
         Form::Seq2Seq { start: u32::try_from(self.config.start()).unwrap_or(0) }
     }
 
-    fn forward(&self, pairs: &Pairs, forward: &mut Forward) -> Result<Tensor> {
+    fn logits(&self, pairs: &Pairs, forward: &mut Forward) -> Result<Tensor> {
         let missing = || NnError::Input("the batch has no targets for a decoder: it was laid out for a language model".into());
-        let logits = self.forward_logits(&pairs.input, pairs.output.as_ref().ok_or_else(missing)?, forward)?;
-        log_probabilities(&logits, &pairs.targets()?)
+        self.forward_logits(&pairs.input, pairs.output.as_ref().ok_or_else(missing)?, forward)
     }
 
     fn start(&self, sources: &Packed, most: i64) -> Result<Box<dyn Decoding + '_>> {

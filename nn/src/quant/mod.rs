@@ -10,6 +10,7 @@ mod dynamic_map;
 mod int4;
 mod int8;
 mod int8_product;
+mod model;
 mod nearest;
 mod nf4;
 mod parts;
@@ -22,6 +23,7 @@ pub use dynamic_map::dynamic_map;
 pub use int4::Int4;
 pub use int8::Int8;
 pub use int8_product::int8_product;
+pub use model::{PackedModel, Scheme, pack_model};
 pub use nf4::{Absmax, Nested, Nf4};
 pub use quantized::Quantized;
 

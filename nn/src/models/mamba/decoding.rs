@@ -26,7 +26,7 @@ impl<'a> MambaDecoding<'a> {
         let mut layers = model.layers.iter().map(|layer| layer.mixer.memory(rows)).collect::<Result<Vec<_>>>()?;
         let states = model.states(&sources.ids()?, sources, Some(&mut layers), &Forward::inference())?;
         let last = sources.cu_seqlens()?.f_narrow(0, 1, rows)?.f_sub_scalar(1)?;
-        let first = model.logits(&states.f_index_select(0, &last)?, &Forward::inference())?;
+        let first = model.of_states(&states.f_index_select(0, &last)?, &Forward::inference())?;
         let tokens: Vec<&[u32]> = vec![&[0]; sources.lengths().len()];
         Ok(Self { model, layers, one: Packed::of_one_segment(&tokens)?.to_device(sources.device())?, first })
     }
@@ -37,7 +37,7 @@ impl Decoding for MambaDecoding<'_> {
         let _guard = tch::no_grad_guard();
         let Some(last) = last else { return Ok(self.first.shallow_clone()) };
         let states = self.model.states(last, &self.one, Some(&mut self.layers), &Forward::inference())?;
-        self.model.logits(&states, &Forward::inference())
+        self.model.of_states(&states, &Forward::inference())
     }
 
     fn fork(&self) -> Result<Box<dyn Decoding + '_>> {

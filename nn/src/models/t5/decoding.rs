@@ -81,7 +81,7 @@ impl Decoding for T5Decoding<'_> {
             self.layer(number, &mut stream, &bias)?;
         }
         self.written += 1;
-        model.logits(&model.decoder.end(&mut stream, kind)?, &Forward::inference())
+        model.of_states(&model.decoder.end(&mut stream, kind)?, &Forward::inference())
     }
 
     fn fork(&self) -> Result<Box<dyn Decoding + '_>> {
