@@ -328,7 +328,8 @@ impl<'a> Builder<'a> {
     /// The adapters of a matrix: those of a file, and those that a tuning brings.
     fn adapters(&mut self, wanted: &Wanted<'_>, role: Role) -> Result<Option<Adapters>> {
         let (parts, _) = wanted.parts();
-        let (mut downs, mut down_parts, mut ups, mut start, mut dropout) = (Vec::new(), Vec::new(), Vec::new(), 0, 0.0);
+        let (mut downs, mut down_parts, mut ups, mut adapted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut start, mut dropout) = (0, 0.0);
         for part in &parts {
             let module = module(&part.name);
             let stored = self.adapter.map(|file| file.module(module)).transpose()?.flatten();
@@ -350,6 +351,7 @@ impl<'a> Builder<'a> {
                     self.misshapen.push(format!("the adapter of {module} is {up:?} {down:?}, its matrix [{}, {}]", part.height, wanted.shape[1]));
                 } else {
                     down_parts.push(Part { name: format!("{module}.lora_A.weight"), height: rank });
+                    adapted.push(part.name.clone());
                     downs.push(values.down);
                     ups.push(self.up(module, start, values.up, values.magnitude, values.scale));
                 }
@@ -361,7 +363,9 @@ impl<'a> Builder<'a> {
         }
         let down = joined(&downs)?;
         self.pieces.put(down_parts, &down, matches!(self.tuning, Tuning::Adapters(_)));
-        Ok(Some(Adapters::new(down, ups, wanted.shape[0], dropout)))
+        let adapters = Adapters::new(down, ups, wanted.shape[0], dropout);
+        self.pieces.adapted.push((adapted, adapters.shared()));
+        Ok(Some(adapters))
     }
 
     fn up(&mut self, module: &str, start: i64, weight: Tensor, magnitude: Option<Tensor>, scale: f64) -> Up {

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::builder::module;
 use crate::error::{NnError, Result};
+use crate::layers::Adapters;
 use crate::masks::Mask;
 use crate::pruned::Pruned;
 use crate::select::Role;
@@ -194,6 +195,8 @@ pub(crate) struct Pieces {
     pub(crate) list: Vec<Parameter>,
     pub(crate) constants: Vec<Constant>,
     pub(crate) masks: Vec<Mask>,
+    /// Adapters of matrices, with the names of the tensors that they adapt, in their order.
+    pub(crate) adapted: Vec<(Vec<String>, Adapters)>,
     /// Matrices that are quantized, by the names of their tensors.
     pub(crate) packed: Vec<(String, Arc<Quantized>)>,
     pub(crate) sites: Vec<Site>,
@@ -221,6 +224,7 @@ pub struct Parameters {
     list: Vec<Parameter>,
     constants: Vec<Constant>,
     masks: Vec<Mask>,
+    adapted: Vec<(Vec<String>, Adapters)>,
     packed: Vec<(String, Arc<Quantized>)>,
     sites: Vec<Site>,
     master: Tensor,
@@ -277,7 +281,7 @@ impl Parameters {
     /// Lays parameters out flat, and points the layers' tensors there.
     pub(crate) fn new(pieces: Pieces, tuning: &Tuning, placement: &Placement) -> Result<Self> {
         let _guard = tch::no_grad_guard();
-        let Pieces { mut list, mut constants, masks, packed, sites } = pieces;
+        let Pieces { mut list, mut constants, masks, adapted, packed, sites } = pieces;
         let layout = lay_out(&mut list);
         let host = Tensor::f_zeros([layout.total], (Kind::Float, Device::Cpu))?;
         for parameter in &list {
@@ -297,7 +301,7 @@ impl Parameters {
         };
         let working = if master.kind() == kind { None } else { Some(common(&master)?) };
         let mut parameters =
-            Self { list, constants, masks, packed, sites, master, working, apart, gradient: None, layout, placement: *placement };
+            Self { list, constants, masks, adapted, packed, sites, master, working, apart, gradient: None, layout, placement: *placement };
         parameters.point()?;
         Ok(parameters)
     }
@@ -356,20 +360,31 @@ impl Parameters {
         self.list.iter().map(|parameter| parameter.numel().unsigned_abs()).sum()
     }
 
-    /// How many of them are not left out by a mask.
+    /// How many of them are weights of the model, and no scores of weights.
+    #[must_use]
+    pub fn weights(&self) -> u64 {
+        let scores = self.list.iter().filter(|parameter| parameter.is_scores()).map(|parameter| parameter.numel().unsigned_abs());
+        self.count() - scores.sum::<u64>()
+    }
+
+    /// How many weights are not left out by a mask.
     ///
     /// # Errors
     /// What libtorch reports.
     pub fn remaining(&self) -> Result<u64> {
         let left_out = |mask: &Mask| Ok::<_, NnError>(mask.mask()?.f_logical_not()?.f_sum(Kind::Int64)?.int64_value(&[]).unsigned_abs());
-        let scores: u64 = self.list.iter().filter(|parameter| parameter.is_scores()).map(|parameter| parameter.numel().unsigned_abs()).sum();
-        Ok(self.count() - scores - self.masks.iter().map(left_out).sum::<Result<u64>>()?)
+        Ok(self.weights() - self.masks.iter().map(left_out).sum::<Result<u64>>()?)
     }
 
     /// The matrices that methods choose from.
     #[must_use]
     pub fn sites(&self) -> &[Site] {
         &self.sites
+    }
+
+    /// The modules whose matrices have masks.
+    pub fn masked(&self) -> impl Iterator<Item = &str> {
+        self.masks.iter().map(|mask| module(&mask.name))
     }
 
     /// The masks, those that were stored and those that are learnt.
@@ -413,6 +428,27 @@ impl Parameters {
         let _guard = tch::no_grad_guard();
         let tensor = self.stored(name)?;
         if tensor.is_floating_point() { self.value(name) } else { Ok(tensor.f_to(Device::Cpu)?) }
+    }
+
+    /// All tensors of the model with dense weights by name, floating-point numbers in a kind: adapters merged, weights that are left out zero,
+    /// quantized ones unpacked.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn dense(&self, kind: Kind) -> Result<Vec<(String, Tensor)>> {
+        let _guard = tch::no_grad_guard();
+        let names = self.names().filter(|name| !name.contains(".lora_"));
+        names.map(|name| Ok((name.to_owned(), self.merged(name)?))).map(|part| part.and_then(|(name, tensor)| cast(name, &tensor, kind))).collect()
+    }
+
+    /// The values of a tensor of a name on the host, with its adapters merged.
+    fn merged(&self, name: &str) -> Result<Tensor> {
+        let value = self.as_it_is(name)?;
+        let place = |names: &[String]| names.iter().position(|adapted| adapted == name);
+        match self.adapted.iter().find_map(|(names, adapters)| place(names).map(|at| (adapters, at))) {
+            Some((adapters, at)) => Ok(adapters.one(at)?.merged(&value.f_to(self.device())?)?.f_to(Device::Cpu)?),
+            None => Ok(value),
+        }
     }
 
     /// Whether a tensor of a name is computed with in f32, whatever the rest is.
@@ -511,11 +547,16 @@ impl Parameters {
     /// # Errors
     /// Where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.save_pruned(path, Kind::Float)
+    }
+
+    /// The same, the weights that stay in matrices with masks in a kind of floating-point number.
+    pub(crate) fn save_pruned(&self, path: &Path, kind: Kind) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let mut tensors = Vec::new();
         for (name, values) in self.exact_parts()? {
             match self.masks.iter().find(|mask| mask.name == name) {
-                Some(mask) => tensors.extend(Pruned::tensors(&name, &values, &mask.mask()?, Kind::Float)?),
+                Some(mask) => tensors.extend(Pruned::tensors(&name, &values, &mask.mask()?, kind)?),
                 None => tensors.push((name, values)),
             }
         }
@@ -671,6 +712,11 @@ impl Parameters {
         }
         Err(NnError::Input(format!("the model has no tensor {name:?}")))
     }
+}
+
+/// A tensor in a kind, where it holds floating-point numbers.
+fn cast(name: String, tensor: &Tensor, kind: Kind) -> Result<(String, Tensor)> {
+    Ok((name, if tensor.is_floating_point() { tensor.f_to_kind(kind)? } else { tensor.shallow_clone() }))
 }
 
 /// Where a name's rows begin among parts, and how many they are.

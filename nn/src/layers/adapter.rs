@@ -29,12 +29,31 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    fn shared(&self) -> Self {
+        let magnitude = self.magnitude.as_ref().map(Tensor::shallow_clone);
+        Self { start: self.start, weight: self.weight.shallow_clone(), scale: self.scale, magnitude }
+    }
+
     fn rows(&self) -> i64 {
         self.weight.size()[0]
     }
 }
 
 impl Adapters {
+    /// One of them by itself: for rows of the matrix that are a tensor of their own in a file.
+    pub(crate) fn one(&self, at: usize) -> Result<Self> {
+        let rank = |up: &Up| up.weight.size()[1];
+        let first: i64 = self.ups[..at].iter().map(rank).sum();
+        let up = Up { start: 0, ..self.ups[at].shared() };
+        Ok(Self { down: self.down.f_narrow(0, first, rank(&up))?, rows: up.rows(), ups: vec![up], dropout: self.dropout })
+    }
+
+    /// The same adapters, with the same tensors.
+    pub(crate) fn shared(&self) -> Self {
+        let ups = self.ups.iter().map(Up::shared).collect();
+        Self { down: self.down.shallow_clone(), ups, rows: self.rows, dropout: self.dropout }
+    }
+
     pub(crate) fn new(down: Tensor, ups: Vec<Up>, rows: i64, dropout: f64) -> Self {
         Self { down, ups, rows, dropout }
     }

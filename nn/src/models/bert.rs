@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{AnyModel, BertConfig, Model, Network, Reader, SpanLogits, save};
 use crate::builder::{Builder, LoadReport};
@@ -28,6 +28,7 @@ pub(super) const MODEL: Model = Model {
         let model = BertForQuestionAnswering::init(&BertConfig::parse(config)?, placement, seed)?;
         Ok(AnyModel::Reader(Box::new(model)))
     },
+    adapted: &["query", "value"],
     parity: parity::spans,
 };
 
@@ -127,9 +128,9 @@ impl Network for BertForQuestionAnswering {
         self.config.vocab_size
     }
 
-    fn save(&self, folder: &Path) -> Result<()> {
+    fn save_pruned(&self, folder: &Path, values: Kind) -> Result<()> {
         let config = BertConfig { architectures: vec!["BertForQuestionAnswering".into()], ..self.config.clone() };
-        save(folder, &config, &self.parameters)
+        save(folder, &config, &self.parameters, values)
     }
 }
 

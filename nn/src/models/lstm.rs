@@ -11,7 +11,7 @@ mod words;
 
 use std::path::Path;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{AnyModel, LstmConfig, Model, Network, Reader, SpanLogits, check_ids, save};
 use crate::builder::{Builder, Init, LoadReport};
@@ -40,6 +40,7 @@ pub(super) const MODEL: Model = Model {
         let model = LstmForQuestionAnswering::init(&LstmConfig::parse(config)?, placement, seed)?;
         Ok(AnyModel::Reader(Box::new(model)))
     },
+    adapted: &[],
     parity: parity::spans,
 };
 
@@ -142,8 +143,8 @@ impl Network for LstmForQuestionAnswering {
         self.config.vocab_size
     }
 
-    fn save(&self, folder: &Path) -> Result<()> {
-        save(folder, &self.config, &self.parameters)
+    fn save_pruned(&self, folder: &Path, values: Kind) -> Result<()> {
+        save(folder, &self.config, &self.parameters, values)
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) const MODEL: Model = Model {
         let model = MambaForCausalLm::init(&MambaConfig::parse(config)?, placement, seed)?;
         Ok(AnyModel::Writer(Box::new(model)))
     },
+    adapted: &["in_proj", "x_proj", "out_proj"],
     parity: parity::mamba,
 };
 
@@ -161,14 +162,14 @@ impl Network for MambaForCausalLm {
         self.config.vocab_size
     }
 
-    fn save(&self, folder: &Path) -> Result<()> {
+    fn save_pruned(&self, folder: &Path, values: Kind) -> Result<()> {
         let config = MambaConfig {
             architectures: vec!["MambaForCausalLM".into()],
             intermediate_size: Some(self.config.channels()),
             time_step_rank: Some(self.config.rank()),
             ..self.config.clone()
         };
-        save(folder, &config, &self.parameters)
+        save(folder, &config, &self.parameters, values)
     }
 }
 

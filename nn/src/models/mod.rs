@@ -15,6 +15,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tch::Kind;
 
 pub use bert::BertForQuestionAnswering;
 pub use bert_config::BertConfig;
@@ -46,6 +47,8 @@ pub struct Model {
     pub load: fn(&Stored, &Placement, u64, &Tuning) -> Result<Loaded>,
     /// A model at random, out of the text of a `config.json`.
     pub init: fn(&str, &Placement, u64) -> Result<AnyModel>,
+    /// The modules that get adapters where none are named, as in PEFT; none means all.
+    pub adapted: &'static [&'static str],
     /// Compares the model of a folder with the golden tensors beside it.
     pub parity: fn(&Path) -> Result<Vec<Check>>,
 }
@@ -129,10 +132,11 @@ pub(crate) fn check_ids(largest: i64, vocabulary: i64) -> Result<()> {
     Err(NnError::Input(format!("token id {largest} is not below vocab_size {vocabulary}: the tokenizer is another model's")))
 }
 
-/// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's libraries read them.
-pub(crate) fn save(folder: &Path, config: &impl Serialize, parameters: &Parameters) -> Result<()> {
+/// Writes `config.json` and `model.safetensors` into a folder, as Hugging Face's libraries read them; the weights that stay in matrices with
+/// masks in a kind.
+pub(crate) fn save(folder: &Path, config: &impl Serialize, parameters: &Parameters, values: Kind) -> Result<()> {
     let path = folder.join("config.json");
     let text = serde_json::to_string_pretty(config)? + "\n";
     std::fs::write(&path, text).map_err(NnError::io(&path))?;
-    parameters.save(&folder.join("model.safetensors"))
+    parameters.save_pruned(&folder.join("model.safetensors"), values)
 }

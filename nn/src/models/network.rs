@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -29,7 +29,15 @@ pub trait Network: Send {
     ///
     /// # Errors
     /// Where a file cannot be written.
-    fn save(&self, folder: &Path) -> Result<()>;
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.save_pruned(folder, Kind::Float)
+    }
+
+    /// The same, the weights that stay in matrices with masks in a kind of floating-point number.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    fn save_pruned(&self, folder: &Path, values: Kind) -> Result<()>;
 }
 
 /// Where an answer begins and ends, as a model sees it: one logit a token, f32 `[tokens]`, packed.

@@ -34,6 +34,7 @@ pub(super) const MODEL: Model = Model {
         let model = T5ForConditionalGeneration::init(&T5Config::parse(config)?, placement, seed)?;
         Ok(AnyModel::Writer(Box::new(model)))
     },
+    adapted: &["q", "v"],
     parity: parity::t5,
 };
 
@@ -154,14 +155,14 @@ impl Network for T5ForConditionalGeneration {
         self.config.vocab_size
     }
 
-    fn save(&self, folder: &Path) -> Result<()> {
+    fn save_pruned(&self, folder: &Path, values: Kind) -> Result<()> {
         let config = T5Config {
             architectures: vec!["T5ForConditionalGeneration".into()],
             decoder_start_token_id: Some(self.config.start()),
             num_decoder_layers: Some(self.config.decoder_layers()),
             ..self.config.clone()
         };
-        save(folder, &config, &self.parameters)
+        save(folder, &config, &self.parameters, values)
     }
 }
 

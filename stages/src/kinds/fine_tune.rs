@@ -69,28 +69,62 @@ pub const TRAIN: &[Param] = &[
     ),
 ];
 
-const PARAMS: &[Param] = &[
-    Param::required("model", Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }), "The model to start from."),
-    Param::required(
-        "data",
-        Ty::Ref(Accepts { types: &[ArtifactType::FEATURES], part: TRAIN_FILES }),
-        "The windows to learn from: their train part.",
-    ),
-    Param::with("train", Ty::Table(TRAIN), Default::Table, "How the training goes."),
-    Param::with(
-        "precision",
-        Ty::Choice(&["auto", "fp32", "bf16"]),
-        Default::Str("auto"),
-        "What the model computes in; masters are always fp32; auto: bf16 on CUDA, fp32 on the CPU.",
-    ),
-    Param::hint(
-        "micro_batch_tokens",
-        Ty::Int { min: 1, max: 1_000_000_000 },
-        Default::Int(16_384),
-        "Most tokens in the model at once; a larger batch is accumulated, with the same result but for rounding and for what dropout happens to drop.",
-    ),
-    Param::hint("log_every", Ty::Int { min: 1, max: 1_000_000 }, Default::Int(10), "Optimiser steps a row of the training log."),
-];
+/// The model that a method starts from.
+pub(super) const MODEL: Param =
+    Param::required("model", Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }), "The model to start from.");
+/// What it learns from.
+pub(super) const DATA: Param = Param::required(
+    "data",
+    Ty::Ref(Accepts { types: &[ArtifactType::FEATURES], part: TRAIN_FILES }),
+    "The windows to learn from: their train part.",
+);
+/// How.
+pub(super) const HOW: Param = Param::with("train", Ty::Table(TRAIN), Default::Table, "How the training goes.");
+/// What a model computes in while it trains.
+pub(super) const PRECISION: Param = Param::with(
+    "precision",
+    Ty::Choice(&["auto", "fp32", "bf16"]),
+    Default::Str("auto"),
+    "What the model computes in; masters are always fp32; auto: bf16 on CUDA, fp32 on the CPU.",
+);
+/// How much of a batch is in the model at once.
+pub(super) const MICRO_BATCH: Param = Param::hint(
+    "micro_batch_tokens",
+    Ty::Int { min: 1, max: 1_000_000_000 },
+    Default::Int(16_384),
+    "Most tokens in the model at once; a larger batch is accumulated, with the same result but for rounding and for what dropout happens to drop.",
+);
+/// How often a training is logged.
+pub(super) const LOG_EVERY: Param =
+    Param::hint("log_every", Ty::Int { min: 1, max: 1_000_000 }, Default::Int(10), "Optimiser steps a row of the training log.");
+
+const PARAMS: &[Param] = &[MODEL, DATA, HOW, PRECISION, MICRO_BATCH, LOG_EVERY];
+
+/// What every kind that trains gives.
+pub(super) fn model_and_log() -> Vec<OutputSpec> {
+    vec![OutputSpec::new("model", ArtifactType::MODEL), OutputSpec::new("log", ArtifactType::TRAINING_LOG)]
+}
+
+/// Checks what lies between the keys of `train`.
+///
+/// # Errors
+/// Where evaluations, or what hangs on them, have no held-out articles.
+pub(super) fn check_train(values: &Values) -> Result<(), Invalid> {
+    let positive = |path: &str| values.get(path).and_then(serde_json::Value::as_f64).is_some_and(|number| number > 0.0);
+    let holdout = "write `holdout = 0.05` to keep 5 % of the train articles for it";
+    if positive("train.evaluations") && !positive("train.holdout") {
+        return Err(Invalid::new("train.evaluations", "evaluations need held-out articles").help(holdout));
+    }
+    let balance = values.get("train.holdout_balance").and_then(serde_json::Value::as_bool) == Some(true);
+    if balance && !positive("train.holdout") {
+        return Err(Invalid::new("train.holdout_balance", "there are no held-out articles to balance").help(holdout));
+    }
+    if values.text("train.keep") == Some("best") && !positive("train.evaluations") {
+        return Err(Invalid::new("train.keep", "keeping the best weights needs evaluations")
+            .help(format!("write `evaluations = 2`, and {}", &holdout[6..])));
+    }
+    Ok(())
+}
 
 impl StageKind for FineTune {
     fn name(&self) -> &'static str {
@@ -114,24 +148,11 @@ impl StageKind for FineTune {
     }
 
     fn outputs(&self, _values: &Values) -> Vec<OutputSpec> {
-        vec![OutputSpec::new("model", ArtifactType::MODEL), OutputSpec::new("log", ArtifactType::TRAINING_LOG)]
+        model_and_log()
     }
 
     fn check(&self, values: &Values) -> Result<(), Invalid> {
-        let positive = |path: &str| values.get(path).and_then(serde_json::Value::as_f64).is_some_and(|number| number > 0.0);
-        let holdout = "write `holdout = 0.05` to keep 5 % of the train articles for it";
-        if positive("train.evaluations") && !positive("train.holdout") {
-            return Err(Invalid::new("train.evaluations", "evaluations need held-out articles").help(holdout));
-        }
-        let balance = values.get("train.holdout_balance").and_then(serde_json::Value::as_bool) == Some(true);
-        if balance && !positive("train.holdout") {
-            return Err(Invalid::new("train.holdout_balance", "there are no held-out articles to balance").help(holdout));
-        }
-        if values.text("train.keep") == Some("best") && !positive("train.evaluations") {
-            return Err(Invalid::new("train.keep", "keeping the best weights needs evaluations")
-                .help(format!("write `evaluations = 2`, and {}", &holdout[6..])));
-        }
-        Ok(())
+        check_train(values)
     }
 
     fn seeded(&self) -> bool {

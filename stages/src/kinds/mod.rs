@@ -1,10 +1,15 @@
 //! The kinds of stage: one file a kind, one line in [`KINDS`].
 
 mod checkpoint;
+mod choice;
 mod dataset;
 pub mod evaluate;
+mod export;
 mod fine_tune;
+mod lora_adapt;
 mod prompt;
+mod prune;
+mod quantize;
 mod tokenize;
 
 use qapipe_engine::{Command, StageKind};
@@ -12,9 +17,13 @@ use qapipe_engine::{Command, StageKind};
 pub use checkpoint::Checkpoint;
 pub use dataset::Dataset;
 pub use evaluate::Evaluate;
+pub use export::Export;
 pub use fine_tune::{FineTune, TRAIN};
+pub use lora_adapt::LoraAdapt;
 pub use prompt::Prompt;
+pub use prune::Prune;
+pub use quantize::Quantize;
 pub use tokenize::Tokenize;
 
 /// Every kind of stage, in the order in which help lists them.
-pub const KINDS: &[&dyn StageKind] = &[&Command, &Dataset, &Checkpoint, &Tokenize, &FineTune, &Prompt, &Evaluate];
+pub const KINDS: &[&dyn StageKind] = &[&Command, &Dataset, &Checkpoint, &Tokenize, &FineTune, &Prune, &Quantize, &LoraAdapt, &Export, &Prompt, &Evaluate];

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use qapipe_engine::StageError;
 use qapipe_nn::weights::Index;
-use qapipe_nn::{AnyModel, Network, NnError};
+use qapipe_nn::models::Stored;
+use qapipe_nn::{ADAPTER_WEIGHTS, AnyModel, Network, NnError};
 use qapipe_stages::features::{Info, InfoForm};
 use qapipe_stages::form::Form;
 use qapipe_stages::tokenizer::{self, TOKENIZER_FILES, TextTokenizer};
@@ -44,6 +45,21 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
 pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
     let mut there = TOKENIZER_FILES.iter().filter(|name| from.join(name).is_file());
     there.try_for_each(|name| copy(&from.join(name), &to.join(name)))
+}
+
+/// Copies a model's configuration, weights, in one file or several, and tokenizer.
+///
+/// # Errors
+/// What the file system says.
+pub fn copy_model(from: &Path, to: &Path) -> Result<(), Error> {
+    copy(&from.join(CONFIG), &to.join(CONFIG))?;
+    let mut files: Vec<String> = if from.join(WEIGHTS).exists() { vec![WEIGHTS.to_owned()] } else { Vec::new() };
+    if files.is_empty() {
+        files.push(INDEX.to_owned());
+        files.extend(index(from)?.files().map(str::to_owned));
+    }
+    files.iter().try_for_each(|file| copy(&from.join(file), &to.join(file)))?;
+    copy_tokenizer(from, to)
 }
 
 /// Checks that a model can read features: they are of its tokenizer, their ids have rows in its embedding, and the longest is not too
@@ -121,11 +137,16 @@ pub fn other_form(model: &AnyModel) -> StageError {
     StageError::failed(message).help("tokenize with this very model")
 }
 
-/// Bytes of a model's weights on disk: of their one file, or of those that their index names.
+/// Bytes of a model's weights on disk: of their one file, or of those that their index names; of an adapter with those of its model.
 ///
 /// # Errors
 /// What the file system says, or where the index is broken.
 pub fn weight_bytes(folder: &Path) -> Result<u64, Error> {
+    if Stored::is_adapter(folder) {
+        let adapter = folder.join(ADAPTER_WEIGHTS);
+        let bytes = std::fs::metadata(&adapter).map_err(Error::io(&adapter))?.len();
+        return Ok(bytes + weight_bytes(&Stored::base(folder))?);
+    }
     let bytes = |file: &str| -> Result<u64, Error> {
         let path = folder.join(file);
         Ok(std::fs::metadata(&path).map_err(Error::io(&path))?.len())

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use qapipe_nn::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::training::Outcome;
 
 /// Name of the file.
 const FILE: &str = "qapipe.json";
@@ -16,9 +18,30 @@ pub struct Trained {
     pub null_threshold: Option<f64>,
     /// How many parameters the last training moved.
     pub parameters_trained: u64,
+    /// How many parameters are left, where some were pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters_remaining: Option<u64>,
+    /// The modules whose matrices the last method touched, where it touched some and not all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touched: Vec<String>,
 }
 
 impl Trained {
+    /// What a training leaves.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn of(outcome: &Outcome, model: &dyn Network) -> Result<Self, Error> {
+        let parameters = model.parameters();
+        let (count, remaining) = (parameters.weights(), parameters.remaining()?);
+        Ok(Self {
+            null_threshold: outcome.summary.kept.and_then(|kept| kept.null_threshold),
+            parameters_trained: parameters.trainable(),
+            parameters_remaining: (remaining < count).then_some(remaining),
+            touched: Vec::new(),
+        })
+    }
+
     /// Reads it from a model's folder; none for a model that was not trained here.
     ///
     /// # Errors
@@ -52,7 +75,7 @@ mod tests {
     fn there_and_back() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Trained::open(folder.path()).unwrap(), None);
-        let trained = Trained { null_threshold: Some(-0.123_456_789_012_345_6), parameters_trained: 7 };
+        let trained = Trained { null_threshold: Some(-0.123_456_789_012_345_6), parameters_trained: 7, ..Trained::default() };
         trained.write(folder.path()).unwrap();
         assert_eq!(Trained::open(folder.path()).unwrap(), Some(trained));
         std::fs::write(folder.path().join(FILE), "{").unwrap();

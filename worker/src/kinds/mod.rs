@@ -1,9 +1,14 @@
 //! The torch-backed stages, one file a kind.
 
 mod checkpoint;
+mod choice;
 mod evaluate;
+mod export;
 mod fine_tune;
+mod lora_adapt;
 mod prompt;
+mod prune;
+mod quantize;
 
 use qapipe_engine::{StageCx, StageError};
 
@@ -12,7 +17,16 @@ pub type Runner = fn(&StageCx<'_>) -> Result<(), StageError>;
 
 /// Every kind that runs in a worker, by its name.
 pub const RUNNERS: &[(&str, Runner)] =
-    &[("checkpoint", checkpoint::run), ("evaluate", evaluate::run), ("fine-tune", fine_tune::run), ("prompt", prompt::run)];
+    &[
+        ("checkpoint", checkpoint::run),
+        ("evaluate", evaluate::run),
+        ("export", export::run),
+        ("fine-tune", fine_tune::run),
+        ("lora-adapt", lora_adapt::run),
+        ("prompt", prompt::run),
+        ("prune", prune::run),
+        ("quantize", quantize::run),
+    ];
 
 /// The runner of a kind.
 pub fn runner(kind: &str) -> Option<Runner> {

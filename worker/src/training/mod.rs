@@ -6,20 +6,26 @@
 
 mod batches;
 mod judge;
+mod masking;
 mod prefetch;
 mod recipe;
 mod run;
 mod schedule;
+mod session;
 mod span;
+mod teaching;
 mod text;
 mod window;
 
 pub use batches::{BatchSize, Steps, groups, shuffled};
+pub use masking::Masking;
 pub use prefetch::{Micro, feed};
 pub use recipe::{Recipe, TrainValues};
 pub use run::{Summary, train};
 pub use schedule::{Decay, Schedule};
+pub use session::{Besides, Outcome, Session};
 pub use span::{SpanBatch, SpanSource, SpanTrainee};
+pub use teaching::{Teaching, Words};
 pub use text::{TextSource, TextTrainee};
 pub use window::{Window, WindowRow};
 

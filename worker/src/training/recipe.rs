@@ -43,7 +43,8 @@ pub struct Recipe {
 pub struct TrainValues {
     epochs: u32,
     steps: Option<u64>,
-    lr: f64,
+    /// Peak learning rate.
+    pub lr: f64,
     batch: usize,
     batch_tokens: Option<usize>,
     warmup: f64,

@@ -11,7 +11,7 @@ use super::prefetch::{Micro, feed};
 use super::recipe::Recipe;
 use super::schedule::Schedule;
 use super::window::Window;
-use super::{Evaluation, Source, Trainee};
+use super::{Evaluation, Masking, Source, Trainee};
 use crate::error::Error;
 
 /// What a training was.
@@ -39,6 +39,7 @@ pub fn train<S, T>(
     rows: &[u32],
     optimiser: &mut AdamW,
     recipe: &Recipe,
+    masking: Option<Masking>,
     cx: &StageCx<'_>,
 ) -> Result<Summary, Error>
 where
@@ -50,7 +51,7 @@ where
     let pin = trainee.parameters().device().is_cuda();
     std::thread::scope(|scope| {
         let batches = feed(scope, source, &steps, recipe.micro_tokens, pin);
-        let mut run = Run::new(trainee, optimiser, recipe, &steps, schedule, cx);
+        let mut run = Run::new(trainee, optimiser, recipe, &steps, schedule, cx).masked(masking);
         for micro in batches {
             run.take(&micro?)?;
         }
@@ -65,6 +66,7 @@ struct Run<'a, T> {
     recipe: &'a Recipe,
     steps: &'a Steps,
     schedule: Schedule,
+    masking: Option<Masking>,
     cx: &'a StageCx<'a>,
     step: usize,
     loss: Option<tch::Tensor>,
@@ -96,6 +98,7 @@ impl<'a, T: Trainee> Run<'a, T> {
             recipe,
             steps,
             schedule,
+            masking: None,
             cx,
             step: 0,
             loss: None,
@@ -111,9 +114,38 @@ impl<'a, T: Trainee> Run<'a, T> {
         }
     }
 
+    /// The same where weights are left out on the way.
+    fn masked(self, masking: Option<Masking>) -> Self {
+        Self { masking, ..self }
+    }
+
+    /// Chooses the weights that stay now.
+    fn choose(&mut self) -> Result<(), Error> {
+        let (step, total) = (self.step, self.steps.len());
+        self.masking.as_ref().map_or(Ok(()), |masking| masking.choose(self.trainee.parameters(), step, total))
+    }
+
+    /// Adds what scores cost to the gradient.
+    fn charge(&mut self) -> Result<(), Error> {
+        let Some(masking) = &self.masking else { return Ok(()) };
+        let parameters = self.trainee.parameters();
+        match masking.charge(parameters, self.step, self.steps.len())? {
+            Some(charge) => Ok(parameters.backward(&charge)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what is evaluated now may be kept: not before the last weights are left out.
+    fn may_keep(&self) -> bool {
+        self.masking.as_ref().is_none_or(|masking| masking.settled(self.step, self.steps.len()))
+    }
+
     /// Takes a micro-batch; with the step's last one, the step.
     fn take(&mut self, micro: &Micro<T::Batch>) -> Result<(), Error> {
         self.cx.checkpoint()?;
+        if self.loss.is_none() {
+            self.choose()?;
+        }
         let loss = self.trainee.loss(&micro.batch)?.f_mul_scalar(micro.share)?;
         self.trainee.parameters().backward(&loss)?;
         let loss = loss.f_detach()?;
@@ -129,6 +161,7 @@ impl<'a, T: Trainee> Run<'a, T> {
     /// Clips, steps, and looks at the losses when it is time.
     fn advance(&mut self) -> Result<(), Error> {
         let rate = self.schedule.rate(self.step as u64);
+        self.charge()?;
         self.optimiser.regularise(self.trainee.parameters())?;
         let norm = self.optimiser.clip_grad_norm(self.trainee.parameters(), self.recipe.clip)?;
         self.optimiser.step(self.trainee.parameters(), rate)?;
@@ -168,10 +201,11 @@ impl<'a, T: Trainee> Run<'a, T> {
     fn evaluate(&mut self) -> Result<(), Error> {
         self.look(self.schedule.rate(self.step.saturating_sub(1) as u64))?;
         let paused = Instant::now();
+        self.choose()?;
         let found = self.trainee.evaluate(self.cx)?;
         self.cx.reporter.log(&format!("step {}: held-out exact {:.2}, F1 {:.2}", self.step, found.exact, found.f1));
         self.last = Some((found, self.step));
-        if self.recipe.keep_best && self.best.as_ref().is_none_or(|(best, _)| found.f1 > best.f1) {
+        if self.recipe.keep_best && self.may_keep() && self.best.as_ref().is_none_or(|(best, _)| found.f1 > best.f1) {
             self.best = Some((found, self.trainee.parameters().snapshot()?));
         }
         self.paused += paused.elapsed().as_secs_f64();
@@ -204,8 +238,11 @@ impl<'a, T: Trainee> Run<'a, T> {
         if let Some((best, snapshot)) = self.best.take() {
             self.trainee.parameters().restore(&snapshot)?;
             self.last = Some((best, self.step));
+            self.choose()?;
         } else if self.recipe.held_out && self.last.is_none_or(|(_, at)| at < self.step) {
             self.evaluate()?;
+        } else {
+            self.choose()?;
         }
         let kept = self.last.map(|(kept, _)| kept);
         Ok(Summary { log: self.log, steps: self.step as u64, examples: self.examples, seconds, kept })

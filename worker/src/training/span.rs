@@ -7,7 +7,7 @@ use qapipe_stages::postprocess::Settings;
 use tch::{Device, Kind, Tensor};
 
 use super::judge::judged;
-use super::{Evaluation, Source, Trainee};
+use super::{Evaluation, Source, Teaching, Trainee};
 use crate::error::Error;
 use crate::inference::{Answerer, Pointing};
 
@@ -68,6 +68,8 @@ pub struct SpanTrainee<'a> {
     pub held_out: Vec<usize>,
     /// Most tokens in the model at once in an evaluation.
     pub tokens: usize,
+    /// A teacher that it follows.
+    pub teaching: Option<Teaching<'a>>,
 }
 
 impl Trainee for SpanTrainee<'_> {
@@ -78,7 +80,8 @@ impl Trainee for SpanTrainee<'_> {
         let packed = batch.packed.to_device(place)?;
         let labels = batch.labels.f_to_device_(place, Kind::Int64, true, false)?;
         let logits = self.model.forward(&packed, &mut self.forward)?;
-        Ok(span_loss(&logits, &packed, &labels.f_get(0)?, &labels.f_get(1)?)?)
+        let gold = span_loss(&logits, &packed, &labels.f_get(0)?, &labels.f_get(1)?)?;
+        self.teaching.as_ref().map_or(Ok(gold.shallow_clone()), |teaching| teaching.spans(&gold, &logits, &packed))
     }
 
     fn parameters(&mut self) -> &mut Parameters {

@@ -3,10 +3,10 @@
 use qapipe_engine::StageCx;
 use qapipe_nn::{Form, Forward, Pairs, Parameters, Writer};
 use qapipe_stages::text_features::Texts;
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 use super::judge::judged;
-use super::{Evaluation, Source, Trainee};
+use super::{Evaluation, Source, Teaching, Trainee};
 use crate::error::Error;
 use crate::inference::{Answerer, Manner, Writing};
 
@@ -56,6 +56,8 @@ pub struct TextTrainee<'a> {
     pub held_out: Vec<usize>,
     /// Most tokens in the model at once in an evaluation.
     pub tokens: usize,
+    /// A teacher that it follows.
+    pub teaching: Option<Teaching<'a>>,
 }
 
 impl Trainee for TextTrainee<'_> {
@@ -63,7 +65,12 @@ impl Trainee for TextTrainee<'_> {
 
     fn loss(&mut self, batch: &Pairs) -> Result<Tensor, Error> {
         let pairs = batch.to_device(self.model.parameters().device())?;
-        Ok(self.model.forward(&pairs, &mut self.forward)?.f_mean(Kind::Float)?.f_neg()?)
+        let Some(teaching) = &self.teaching else {
+            return Ok(self.model.forward(&pairs, &mut self.forward)?.f_mean(Kind::Float)?.f_neg()?);
+        };
+        let logits = self.model.logits(&pairs, &mut self.forward)?;
+        let gold = logits.f_cross_entropy_loss::<Tensor>(&pairs.targets()?, None, Reduction::Mean, -100, 0.0)?;
+        teaching.texts(&gold, &logits, &pairs)
     }
 
     fn parameters(&mut self) -> &mut Parameters {

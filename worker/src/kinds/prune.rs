@@ -1,0 +1,92 @@
+//! `prune`: learns which weights of a model can be left out.
+
+use qapipe_engine::{StageCx, StageError};
+use qapipe_nn::models::Stored;
+use qapipe_nn::{Budget, Masking as MaskTuning, Pruner, Tuning, Worth};
+use qapipe_stages::tables::write_table;
+use serde::Deserialize;
+
+use super::choice::{Choice, Written};
+use crate::checkpoint::{self, Trained};
+use crate::error::Error;
+use crate::training::{Besides, Masking, Session, Words};
+
+/// The parameters, as `qapipe_stages` declares them.
+#[derive(Deserialize)]
+struct Wanted {
+    sparsity: f64,
+    method: Method,
+    budget: Budget,
+    score_lr: f64,
+    penalty: Option<f64>,
+    shared_temperature: f64,
+    dense_share: f64,
+    settled_share: f64,
+    train_head: bool,
+    teacher_share: f64,
+    temperature: f64,
+    values: Written,
+    #[serde(flatten)]
+    choice: Choice,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Method {
+    Static,
+    Movement,
+    Magnitude,
+}
+
+impl Wanted {
+    /// What trains, where the peak learning rate of the rest is this.
+    fn tuning(&self, rate: f64) -> Tuning {
+        let scores = self.method != Method::Magnitude;
+        Tuning::Masks(MaskTuning {
+            targets: self.choice.selection(&[]),
+            scores,
+            weights: self.method != Method::Static,
+            head: self.train_head,
+            score_rate: self.score_lr / rate,
+        })
+    }
+
+    /// How what stays falls.
+    fn masking(&self) -> Masking {
+        let worth = if self.method == Method::Magnitude { Worth::Magnitude } else { Worth::Score };
+        let usual = if self.method == Method::Static { 400.0 } else { 0.0 };
+        Masking {
+            pruner: Pruner { worth, budget: self.budget, temperature: self.shared_temperature },
+            keep: 1.0 - self.sparsity,
+            warmup: self.dense_share,
+            settle: self.settled_share,
+            penalty: self.penalty.unwrap_or(usual),
+        }
+    }
+}
+
+/// Runs the stage.
+pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
+    let wanted: Wanted = cx.values()?;
+    let session = Session::new(cx)?;
+    if Stored::is_adapter(session.base()) {
+        return Err(StageError::failed("the model is an adapter beside frozen weights").help("merge the two by an export stage first"));
+    }
+    if session.rate() <= 0.0 {
+        return Err(StageError::failed("train.lr is 0").help("static pruning trains the head at `train.lr`; `train_head = false` leaves it as it is"));
+    }
+    let words = Words { share: wanted.teacher_share, temperature: wanted.temperature };
+    let teaching = cx.maybe_input("teacher").map(|folder| session.teacher(folder, &words)).transpose()?;
+    let outcome = session.run(&wanted.tuning(session.rate()), Besides { masking: Some(wanted.masking()), teaching })?;
+    let (model, output) = (outcome.model.network(), cx.output("model")?);
+    let (density, masked) = model.parameters().density().map_err(Error::from)?;
+    cx.reporter.log(&format!("{:.4} of {masked} weights stay", density));
+    cx.reporter.measure("density", density);
+    std::fs::create_dir(output).map_err(Error::io(output))?;
+    model.save_pruned(output, wanted.values.kind()).map_err(Error::from)?;
+    checkpoint::copy_tokenizer(session.base(), output)?;
+    let touched = model.parameters().masked().map(str::to_owned).collect();
+    Trained { touched, ..Trained::of(&outcome, model)? }.write(output)?;
+    write_table(cx.output("log")?, &outcome.summary.log).map_err(Error::from)?;
+    Ok(())
+}

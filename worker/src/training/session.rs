@@ -1,0 +1,221 @@
+//! A training of a model on features, from the stage's inputs to what is kept: whatever of the model trains, and whatever it follows.
+
+use std::path::Path;
+
+use qapipe_engine::{StageCx, StageError};
+use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Tuning, Writer, device, models};
+use qapipe_stages::examples::{Examples, Part};
+use qapipe_stages::features::{Features, Info, InfoForm};
+use qapipe_stages::postprocess::Settings;
+use qapipe_stages::split::{balanced, holdout};
+use qapipe_stages::text_features::Texts;
+use serde::Deserialize;
+
+use super::{Masking, Source, SpanSource, SpanTrainee, Summary, Teaching, TextSource, TextTrainee, TrainValues, Trainee, Words, train};
+use crate::checkpoint;
+use crate::error::Error;
+use crate::figures::{Energy, peak};
+use crate::precision::Precision;
+
+/// What every stage that trains is given.
+#[derive(Deserialize)]
+pub(super) struct SessionValues {
+    train: TrainValues,
+    precision: Precision,
+    #[serde(default)]
+    hints: Hints,
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Hints {
+    micro_batch_tokens: usize,
+    log_every: u64,
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self { micro_batch_tokens: 16_384, log_every: 10 }
+    }
+}
+
+/// What a training does besides.
+#[derive(Default)]
+pub struct Besides<'a> {
+    /// Chooses which weights stay.
+    pub masking: Option<Masking>,
+    /// Follows a teacher.
+    pub teaching: Option<Teaching<'a>>,
+}
+
+/// What came of a training.
+pub struct Outcome {
+    /// The model, with the parameters to keep.
+    pub model: AnyModel,
+    /// How the training went.
+    pub summary: Summary,
+}
+
+/// A training with its inputs.
+pub struct Session<'a> {
+    base: &'a Path,
+    data: &'a Path,
+    info: Info,
+    values: SessionValues,
+    cx: &'a StageCx<'a>,
+}
+
+/// The rows of a training, and the questions that are kept out of it.
+struct Parted {
+    rows: Vec<u32>,
+    held_out: Vec<usize>,
+}
+
+impl<'a> Session<'a> {
+    /// Prepares the device, and opens the features.
+    ///
+    /// # Errors
+    /// Where the device is not there, or an input is broken.
+    pub fn new(cx: &'a StageCx<'a>) -> Result<Self, StageError> {
+        let values: SessionValues = cx.values()?;
+        let (base, data) = (cx.input("model")?, cx.input("data")?);
+        let info = Info::open(data).map_err(Error::from)?;
+        Ok(Self { base, data, info, values, cx })
+    }
+
+    /// The model's folder.
+    pub fn base(&self) -> &Path {
+        self.base
+    }
+
+    /// What was tokenized.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// The peak learning rate.
+    pub fn rate(&self) -> f64 {
+        self.values.train.lr
+    }
+
+    /// A teacher for these features.
+    ///
+    /// # Errors
+    /// Where it is of another tokenizer, or cannot answer yet.
+    pub fn teacher<'t>(&self, folder: &Path, words: &'t Words) -> Result<Teaching<'t>, Error> {
+        let place = crate::precision::prepare(self.cx)?;
+        let longest = match &self.info.form {
+            InfoForm::Spans { .. } => Features::open(self.data, Part::Train)?.longest(),
+            InfoForm::Texts { .. } => {
+                let (source, target) = Texts::open(self.data, Part::Train)?.longest();
+                source + target
+            }
+        };
+        Teaching::open(folder, &self.info, longest, &self.values.precision.inference(place), words)
+    }
+
+    /// Trains the model, and tells the figures of the action record.
+    ///
+    /// # Errors
+    /// Where the model does not fit the features or the tuning, and as [`train`].
+    pub fn run(&self, tuning: &Tuning, besides: Besides<'_>) -> Result<Outcome, Error> {
+        let place = crate::precision::prepare(self.cx)?;
+        let (model, found) = models::load_tuned(self.base, &self.values.precision.training(place), self.cx.request.seed, tuning)?;
+        if !found.initialised.is_empty() {
+            self.cx.reporter.log(&format!("new, drawn by the seed: {}", found.initialised.join(", ")));
+        }
+        let (model, summary, energy) = match (model, &self.info.form) {
+            (AnyModel::Reader(model), InfoForm::Spans { .. }) => self.to_point(model, besides)?,
+            (AnyModel::Writer(model), InfoForm::Texts { .. }) => self.to_write(model, besides)?,
+            (model, _) => return Err(checkpoint::other_form(&model).into()),
+        };
+        self.report(&summary, model.network(), &energy)?;
+        Ok(Outcome { model, summary })
+    }
+
+    /// Trains a model that points at answers.
+    fn to_point(&self, mut model: Box<dyn Reader>, besides: Besides<'_>) -> Result<(AnyModel, Summary, Energy), Error> {
+        let features = Features::open(self.data, Part::Train)?;
+        checkpoint::check_features(&*model, self.base, &self.info, features.longest())?;
+        let parted = self.part(features.examples(), features.len(), |row| features.example(row))?;
+        let settings = Settings::of_version(&self.info.dataset_version);
+        let (forward, tokens) = (Forward::training(self.cx.request.seed), self.values.hints.micro_batch_tokens);
+        let source = SpanSource::new(&features, &*model);
+        let (held_out, teaching) = (parted.held_out, besides.teaching);
+        let trainee = SpanTrainee { model: &mut *model, forward, features: &features, settings, held_out, tokens, teaching };
+        let (summary, energy) = self.train(trainee, &source, &parted.rows, besides.masking)?;
+        Ok((AnyModel::Reader(model), summary, energy))
+    }
+
+    /// Trains a model that writes answers.
+    fn to_write(&self, mut model: Box<dyn Writer>, besides: Besides<'_>) -> Result<(AnyModel, Summary, Energy), Error> {
+        let texts = Texts::open(self.data, Part::Train)?;
+        let (source, target) = texts.longest();
+        checkpoint::check_features(&*model, self.base, &self.info, source + target)?;
+        let parted = self.part(texts.examples(), texts.len(), |row| texts.example(row))?;
+        let tokenizer = checkpoint::text_tokenizer(self.base, &self.info)?;
+        let threshold = Settings::of_version(&self.info.dataset_version).null_threshold;
+        let manner = checkpoint::manner(&tokenizer, &self.info, target, threshold)?;
+        let source = TextSource::new(&texts, model.form());
+        let (forward, tokens) = (Forward::training(self.cx.request.seed), self.values.hints.micro_batch_tokens);
+        let (held_out, teaching) = (parted.held_out, besides.teaching);
+        let trainee = TextTrainee { model: &mut *model, forward, texts: &texts, manner, held_out, tokens, teaching };
+        let (summary, energy) = self.train(trainee, &source, &parted.rows, besides.masking)?;
+        Ok((AnyModel::Writer(model), summary, energy))
+    }
+
+    /// Divides the rows into those to train on and the questions that are held out.
+    fn part(&self, examples: &Examples, rows: usize, question: impl Fn(usize) -> usize) -> Result<Parted, Error> {
+        let share = self.values.train.holdout;
+        let held_out = holdout(examples, share, self.cx.request.seed);
+        let rows: Vec<u32> = (0..).take(rows).filter(|&row| !held_out[question(row as usize)]).collect();
+        let mut held_out: Vec<usize> = (0..held_out.len()).filter(|&question| held_out[question]).collect();
+        if self.values.train.holdout_balance {
+            held_out = balanced(examples, held_out);
+        }
+        if held_out.is_empty() && share > 0.0 {
+            let error = StageError::failed("holdout: the train part is of one paragraph, nothing of it can be held out");
+            return Err(error.help("leave `holdout` out, or bring more data").into());
+        }
+        if rows.is_empty() {
+            return Err(Error::failed("there are no windows to train on"));
+        }
+        Ok(Parted { rows, held_out })
+    }
+
+    /// Trains; gives what happened, and the energy that it took.
+    fn train<S, T>(&self, mut trainee: T, source: &S, rows: &[u32], masking: Option<Masking>) -> Result<(Summary, Energy), Error>
+    where
+        S: Source,
+        T: Trainee<Batch = S::Batch>,
+    {
+        let (values, cx, held_out) = (&self.values, self.cx, trainee.held_out());
+        let mut recipe = values.train.recipe(values.hints.micro_batch_tokens, values.hints.log_every, cx.request.seed);
+        recipe.held_out = held_out > 0;
+        let parameters = trainee.parameters();
+        let place = parameters.device();
+        let (all, moving) = (parameters.count(), parameters.trainable());
+        let trained = if moving == all { String::new() } else { format!(", {moving} of them trained") };
+        cx.reporter.log(&format!("{} windows, {held_out} questions held out, {all} parameters{trained}", rows.len()));
+        let mut optimiser = AdamW::new(parameters, values.train.optimiser())?;
+        device::reset_peak_memory(place)?;
+        let energy = Energy::start(crate::precision::index(place));
+        let summary = train(&mut trainee, source, rows, &mut optimiser, &recipe, masking, cx)?;
+        Ok((summary, energy))
+    }
+
+    /// Tells the figures of the action record.
+    #[allow(clippy::cast_precision_loss)]
+    fn report(&self, summary: &Summary, model: &dyn Network, energy: &Energy) -> Result<(), Error> {
+        let reporter = self.cx.reporter;
+        reporter.measure("train_seconds", summary.seconds);
+        reporter.measure("examples_per_second", summary.examples as f64 / summary.seconds.max(1e-9));
+        if let Some(bytes) = peak(model.parameters().device())? {
+            reporter.measure("peak_memory_bytes", bytes as f64);
+        }
+        if let Some(joules) = energy.joules() {
+            reporter.measure("energy_joules", joules);
+        }
+        Ok(())
+    }
+}
