@@ -181,3 +181,15 @@ pub const TINY_T5: &str = r#"model_type = "t5", d_model = 64, d_kv = 16, d_ff = 
 
 /// A Mamba that learns the sample in seconds.
 pub const TINY_MAMBA: &str = r#"model_type = "mamba", hidden_size = 64, num_hidden_layers = 2, state_size = 8"#;
+
+/// The strong LSTM, small.
+pub const TINY_LSTM: &str = r#"model_type = "lstm", hidden_size = 32, word_size = 32, attention = "bidaf", head = "span", exact_match = true, character_vocab_size = 60, character_filters = 16, dropout_rate = 0.0"#;
+
+/// A BERT that learns the sample in seconds.
+pub const TINY_BERT: &str = r#"model_type = "bert", hidden_size = 64, num_hidden_layers = 2, num_attention_heads = 4, intermediate_size = 128, max_position_embeddings = 160"#;
+
+/// A stage of a method on `model`, with the features.
+pub fn method(name: &str, kind: &str, model: &str, more: &str) -> String {
+    let data = if matches!(kind, "quantize" | "export") { "" } else { "data = \"@features\"\n" };
+    format!("\n[stages.{name}]\nkind = \"{kind}\"\nmodel = \"@{model}\"\n{data}{more}\n")
+}
