@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::parts::{Parts, beside};
 use super::{bytes, matrix, plain, refuse_other_shape, room};
 use crate::error::Result;
+use crate::shim;
 use crate::weights::Weights;
 
 /// A weight in eight bits (LLM.int8(), arXiv 2208.07339, section 2): what bitsandbytes' `int8_vectorwise_quant` gives.
@@ -55,7 +56,10 @@ impl Int8 {
     pub fn dequantize_into(&self, out: &mut Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         refuse_other_shape(self.shape(), out)?;
-        out.f_copy_(&self.dequantize_plainly()?)?;
+        #[allow(clippy::cast_possible_truncation)]
+        if !shim::dequantise_int8(out, &self.values, &self.scb, STEP as f32)? {
+            out.f_copy_(&self.dequantize_plainly()?)?;
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use super::parts::Parts;
 use super::state::{self, State};
 use super::{bytes, ceil, matrix, plain, refuse_other_shape, room};
 use crate::error::{NnError, Result};
+use crate::shim::{self, NestedScales};
 use crate::weights::Weights;
 
 /// The sixteen numbers that four bits stand for: quantiles of a normal distribution, zero among them (QLoRA, arXiv 2305.14314, appendix E).
@@ -117,7 +118,15 @@ impl Nf4 {
     pub fn dequantize_into(&self, out: &mut Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         refuse_other_shape(self.shape, out)?;
-        out.f_copy_(&self.dequantize_plainly()?)?;
+        let (absmax, nested) = match &self.absmax {
+            Absmax::Plain(values) => (values, None),
+            Absmax::Nested(Nested { codes, absmax, map, offset, block }) => {
+                (codes, Some(NestedScales { absmax, map, offset: *offset, block: *block }))
+            }
+        };
+        if !shim::dequantise_nf4(out, [&self.packed, absmax], nested, self.block, &CODES)? {
+            out.f_copy_(&self.dequantize_plainly()?)?;
+        }
         Ok(())
     }
 
