@@ -4,6 +4,8 @@
 #include "guard.h"
 #include "kernels.h"
 
+#include <cstring>
+
 namespace qapipe {
 namespace {
 

@@ -7,6 +7,7 @@
 #include <c10/util/Half.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace qapipe {
 namespace {
@@ -57,50 +58,39 @@ void fill(const Nf4& weight, const at::Tensor& out) {
   });
 }
 
-typedef int8_t LanesOfBytes __attribute__((vector_size(16)));
-typedef uint16_t LanesOfHalves __attribute__((vector_size(32)));
+// The compiler makes wide operations of a plain loop only when it is asked to.
+#if defined(__GNUC__) && !defined(__clang__)
+#define QAPIPE_WIDE __attribute__((optimize("O3")))
+#else
+#define QAPIPE_WIDE
+#endif
 
-QAPIPE_PART void store_as(float* to, const Lanes& lanes, int64_t count) { store(to, lanes, count); }
-
-QAPIPE_PART void store_as(c10::BFloat16* to, const Lanes& lanes, int64_t count) {
-  typedef uint32_t LanesOfBits __attribute__((vector_size(64)));
-  const LanesOfBits bits = reinterpret_cast<LanesOfBits>(lanes);
-  const LanesOfBits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const LanesOfBits kept = lanes == lanes ? rounded : LanesOfBits{} + 0x7fc0u;
-  const LanesOfHalves halves = __builtin_convertvector(kept, LanesOfHalves);
-  std::memcpy(to, &halves, static_cast<std::size_t>(count) * sizeof(uint16_t));
-}
-
-QAPIPE_PART void store_as(c10::Half* to, const Lanes& lanes, int64_t count) {
-  for (int64_t lane = 0; lane < count; ++lane) {
-    to[lane] = static_cast<c10::Half>(lanes[lane]);
+QAPIPE_EACH_PROCESSOR QAPIPE_WIDE void fill_row(const int8_t* values, int64_t width, float scale, float step, float* out) {
+  for (int64_t at = 0; at < width; ++at) {
+    out[at] = static_cast<float>(values[at]) * scale * step;
   }
 }
 
-// The numbers of a row.
-template <typename T>
-QAPIPE_PART void fill_row(const int8_t* values, int64_t width, float scale, float step, T* out) {
-  for (int64_t at = 0; at < width; at += kLanes) {
-    const int64_t count = std::min(kLanes, width - at);
-    LanesOfBytes bytes{};
-    if (count == kLanes) {
-      std::memcpy(&bytes, values + at, sizeof(bytes));
-    } else {
-      std::memcpy(&bytes, values + at, static_cast<std::size_t>(count));
-    }
-    store_as(out + at, __builtin_convertvector(bytes, Lanes) * scale * step, count);
+QAPIPE_EACH_PROCESSOR QAPIPE_WIDE void fill_row(const int8_t* values, int64_t width, float scale, float step, c10::BFloat16* out) {
+  for (int64_t at = 0; at < width; ++at) {
+    const float number = static_cast<float>(values[at]) * scale * step;
+    uint32_t bits;
+    std::memcpy(&bits, &number, sizeof(bits));
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    out[at].x = number == number ? static_cast<uint16_t>(rounded) : uint16_t{0x7fc0};
   }
 }
 
-QAPIPE_EACH_PROCESSOR void row_of(const int8_t* values, int64_t width, float scale, float step, float* out) {
-  fill_row(values, width, scale, step, out);
+// Rounding to f16 is slow, and there are but 256 numbers in a row.
+void fill_row(const int8_t* values, int64_t width, float scale, float step, c10::Half* out) {
+  c10::Half numbers[256];
+  for (int value = -128; value < 128; ++value) {
+    numbers[value + 128] = static_cast<c10::Half>(static_cast<float>(value) * scale * step);
+  }
+  for (int64_t at = 0; at < width; ++at) {
+    out[at] = numbers[values[at] + 128];
+  }
 }
-
-QAPIPE_EACH_PROCESSOR void row_of(const int8_t* values, int64_t width, float scale, float step, c10::BFloat16* out) {
-  fill_row(values, width, scale, step, out);
-}
-
-void row_of(const int8_t* values, int64_t width, float scale, float step, c10::Half* out) { fill_row(values, width, scale, step, out); }
 
 template <typename T>
 void fill(const Int8& weight, const at::Tensor& out) {
@@ -110,7 +100,7 @@ void fill(const Int8& weight, const at::Tensor& out) {
   T* to = out.mutable_data_ptr<T>();
   at::parallel_for(0, rows, std::max<int64_t>(kGrain / width, 1), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      row_of(values + row * width, width, scales[row], weight.step, to + row * width);
+      fill_row(values + row * width, width, scales[row], weight.step, to + row * width);
     }
   });
 }

@@ -326,7 +326,8 @@ fn scaled(numbers: &Tensor, block: i64) -> Result<(Tensor, Tensor)> {
     }
     let rest = numbers.f_narrow(0, full * block, rest)?;
     let its_largest = rest.f_abs()?.f_max()?.f_to_kind(Kind::Float)?;
-    let its_scaled = rest.f_mul(&its_largest.f_reciprocal()?)?.f_clamp(-1.0, 1.0)?.f_to_kind(Kind::Float)?;
+    let its_scaled = rest.f_to_kind(Kind::Float)?.f_mul(&its_largest.f_reciprocal()?)?.f_to_kind(numbers.kind())?;
+    let its_scaled = its_scaled.f_clamp(-1.0, 1.0)?.f_to_kind(Kind::Float)?;
     Ok((Tensor::f_cat(&[scaled, its_scaled], 0)?, Tensor::f_cat(&[largest, its_largest.f_view(1)?], 0)?))
 }
 
