@@ -80,7 +80,7 @@ fn int8_comes_back_by_kernels_as_by_loops() {
 #[test]
 fn what_bitsandbytes_made_comes_back_by_kernels() {
     let Some(place) = cuda() else { return };
-    let golden = Weights::open(&common::fixture_of("quant.safetensors")).unwrap();
+    let golden = Weights::open(&common::fixture_of("quant/golden.safetensors")).unwrap();
     for name in ["rows", "rest16", "rest_bf16", "rest", "blocks", "many_bf16", "edges", "tiny"] {
         for form in ["plain", "nested"].into_iter().filter(|form| golden.contains(&format!("{name}.{form}"))) {
             let weight = Nf4::open(&golden, &format!("{name}.{form}.weight")).unwrap().unwrap().to_device(place).unwrap();

@@ -14,7 +14,7 @@ use common::{difference, numbers};
 /// What bitsandbytes made.
 fn golden() -> Weights {
     qapipe_nn::device::set_threads(1);
-    Weights::open(&common::fixture_of("quant.safetensors")).unwrap()
+    Weights::open(&common::fixture_of("quant/golden.safetensors")).unwrap()
 }
 
 /// The bytes of a tensor.

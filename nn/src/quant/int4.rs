@@ -38,8 +38,8 @@ impl Int4 {
     /// How many inputs a group has where nothing else is asked for.
     pub const GROUP: i64 = 128;
 
-    /// Packs a weight `[out, in]` of any kind of floating-point number, on its device, in groups of `group` inputs. `importance`, f32 `[in]`, is
-    /// the mean square of each input; without it each group's range is that of its numbers. Waits for the device.
+    /// Packs a weight `[out, in]` of any kind of floating-point number, on its device, in groups of `group` inputs. `importance`, f32
+    /// `[in]`, is the mean square of each input; without it each group's range is that of its numbers. Waits for the device.
     ///
     /// # Errors
     /// Where the weight is no matrix of finite numbers, the group is not positive, or the importance is not one number for each input.

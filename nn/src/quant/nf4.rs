@@ -111,7 +111,8 @@ impl Nf4 {
         Ok(out)
     }
 
-    /// Fills `out` `[out, in]`, in f32, f16 or bf16 and on the same device, with the weight's numbers. It may be some rows of a larger matrix.
+    /// Fills `out` `[out, in]`, in f32, f16 or bf16 and on the same device, with the weight's numbers. It may be some rows of a larger
+    /// matrix.
     ///
     /// # Errors
     /// Where `out` is of another shape, or memory runs out.
