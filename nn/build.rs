@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 18] = [
     "src/cpp/attention.cpp",
     "src/cpp/conv.cpp",
     "src/cpp/conv_cpu.cpp",
+    "src/cpp/dequantise.cpp",
+    "src/cpp/dequantise_cpu.cpp",
     "src/cpp/kernels.cpp",
     "src/cpp/lstm.cpp",
     "src/cpp/lstm_cpu.cpp",

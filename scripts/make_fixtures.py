@@ -3,8 +3,8 @@
 
 usage: scripts/make_fixtures.py [OUT]
 
-Needs torch, transformers and sentencepiece (made with torch 2.11.0, transformers 4.46.3). Each folder has the layout that `make parity` reads, and
-more in its golden.safetensors:
+Needs torch, transformers, sentencepiece and bitsandbytes (made with torch 2.11.0, transformers 4.46.3, bitsandbytes 0.48.2). Each folder of a
+model has the layout that `make parity` reads, and more in its golden.safetensors:
 
   row_loss      of readers and language models: mean over rows of each row's loss when it runs alone, without padding
   grad.NAME     gradient of row_loss; where there is none, of loss

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes nn/tests/fixtures/quant.safetensors: what bitsandbytes makes of small weights at random, on the CPU.
+"""Makes nn/tests/fixtures/quant/golden.safetensors: what bitsandbytes makes of small weights at random, on the CPU.
 
 usage: scripts/make_quant_fixtures.py [OUT]
 
@@ -87,7 +87,9 @@ def main():
             int8(name, weight, golden)
     products(golden)
     golden["dynamic_map"] = bnb.create_dynamic_map()
-    save_file({name: value.contiguous() for name, value in golden.items()}, OUT / "quant.safetensors")
+    folder = OUT / "quant"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in golden.items()}, folder / "golden.safetensors")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use crate::error::{NnError, Result};
 use crate::parameters::{Parameters, Segment};
 use crate::shim::{self, Rates};
-use crate::weights::{Weights, write};
+use crate::weights::{Weights, wide, write};
 
 /// What AdamW is set to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,7 +115,7 @@ impl AdamW {
     pub fn save(&self, parameters: &Parameters, path: &Path) -> Result<()> {
         let mut tensors = parameters.parts_of(&self.first, FIRST)?;
         tensors.extend(parameters.parts_of(&self.second, SECOND)?);
-        write(path, tensors, &[(STEPS, self.steps.to_string())])
+        write(path, wide(tensors)?, &[(STEPS, self.steps.to_string())])
     }
 
     /// Goes on where [`AdamW::save`] left off.

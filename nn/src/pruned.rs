@@ -9,7 +9,7 @@ use crate::weights::Weights;
 
 /// What is put after a tensor's name: its bits, the first weight of eight in the highest (as `numpy.packbits` has them), u8 `[weights / 8]`;
 /// the values that stay, row by row; its shape, i32.
-const PARTS: [&str; 3] = [".mask", ".values", ".shape"];
+const PARTS: [&str; 3] = [".mask", ".mask_values", ".mask_shape"];
 
 /// A pruned matrix as it was stored.
 pub(crate) struct Pruned {

@@ -43,6 +43,20 @@ unsafe extern "C" {
         restore: unsafe extern "C" fn(*const c_void, *mut Raw) -> *mut c_char,
         release: unsafe extern "C" fn(*const c_void),
     ) -> *mut c_char;
+    #[allow(clippy::too_many_arguments)]
+    fn qapipe_dequantise_nf4(
+        done: *mut bool,
+        out: Raw,
+        packed: Raw,
+        absmax: Raw,
+        nested_absmax: Raw,
+        map: Raw,
+        offset: f32,
+        block: i64,
+        nested_block: i64,
+        codes: *const f32,
+    ) -> *mut c_char;
+    fn qapipe_dequantise_int8(done: *mut bool, out: Raw, values: Raw, scb: Raw, step: f32) -> *mut c_char;
     fn qapipe_lstm_takes(takes: *mut bool, inflow: Raw, hidden: i64) -> *mut c_char;
     fn qapipe_lstm(out: *mut Raw, inflow: Raw, weight: Raw, ends: Raw) -> *mut c_char;
     fn qapipe_collect_gradients(
@@ -204,6 +218,57 @@ fn message(text: &str) -> *mut c_char {
     let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
     // SAFETY: the pointer is of a live C string, which is copied.
     unsafe { qapipe_message(text.as_ptr()) }
+}
+
+/// The scales of a weight in NormalFloat that are nested: the scale of every `block` codes, what a code stands for (f32 `[256]`), and what is
+/// added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NestedScales<'a> {
+    pub(crate) absmax: &'a Tensor,
+    pub(crate) map: &'a Tensor,
+    pub(crate) offset: f32,
+    pub(crate) block: i64,
+}
+
+/// Fills `out` `[rows, width]` with the numbers of a weight in NormalFloat: `packed` codes, `absmax` of each block (f32; u8 codes where they are
+/// nested), what a code stands for. False, and nothing is changed, where there is neither kernel nor loop for these.
+pub(crate) fn dequantise_nf4(
+    out: &mut Tensor,
+    [packed, absmax]: [&Tensor; 2],
+    nested: Option<NestedScales<'_>>,
+    block: i64,
+    codes: &[f32; 16],
+) -> Result<bool> {
+    let (mut done, null) = (false, std::ptr::null_mut());
+    let (nested_absmax, map) = nested.map_or((null, null), |nested| (raw(nested.absmax), raw(nested.map)));
+    let (offset, nested_block) = nested.map_or((0.0, 1), |nested| (nested.offset, nested.block));
+    let (out, packed, absmax) = (raw(out), raw(packed), raw(absmax));
+    // SAFETY: the pointers are of live tensors, null stands for no nested scales, and the array holds sixteen numbers; the function checks
+    // kinds, sizes and devices before it reads or writes.
+    unsafe {
+        checked(qapipe_dequantise_nf4(
+            &raw mut done,
+            out,
+            packed,
+            absmax,
+            nested_absmax,
+            map,
+            offset,
+            block,
+            nested_block,
+            codes.as_ptr(),
+        ))?;
+    }
+    Ok(done)
+}
+
+/// Fills `out` `[rows, width]` with the numbers of a weight in eight bits, `values * scb * step`. False, and nothing is changed, where there is
+/// neither kernel nor loop for these.
+pub(crate) fn dequantise_int8(out: &mut Tensor, values: &Tensor, scb: &Tensor, step: f32) -> Result<bool> {
+    let mut done = false;
+    // SAFETY: the pointers are of live tensors; the function checks kinds, sizes and devices before it reads or writes.
+    unsafe { checked(qapipe_dequantise_int8(&raw mut done, raw(out), raw(values), raw(scb), step))? };
+    Ok(done)
 }
 
 /// Whether [`lstm`] takes an inflow of this kind and on this device for states of a width.

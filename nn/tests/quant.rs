@@ -14,7 +14,7 @@ use common::{difference, numbers};
 /// What bitsandbytes made.
 fn golden() -> Weights {
     qapipe_nn::device::set_threads(1);
-    Weights::open(&common::fixture_of("quant.safetensors")).unwrap()
+    Weights::open(&common::fixture_of("quant/golden.safetensors")).unwrap()
 }
 
 /// The bytes of a tensor.
@@ -214,7 +214,7 @@ fn int4_with_importance_is_never_worse_and_mostly_better() {
                 let squares = (weight.get(row) - packed.dequantize(Kind::Float).unwrap().get(row)).to_kind(Kind::Double).square();
                 (squares * &importance).sum(Kind::Double).double_value(&[])
             };
-            assert!(of(&searched) <= of(&plain) * (1.0 + 1e-12), "row {row}");
+            assert!(of(&searched) <= of(&plain) * (1.0 + 1e-6), "row {row}");
         }
         assert!(error(&weight, &searched, &importance) < 0.97 * error(&weight, &plain, &importance));
         assert_eq!((searched.scale.size(), searched.scale.kind()), (vec![24, (299 / group) + 1], Kind::Half));

@@ -4,15 +4,17 @@
 #include <ATen/Functions.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+
 namespace qapipe {
 namespace {
 
 class MaskedWeight : public torch::autograd::Function<MaskedWeight> {
  public:
-  // The scores are undefined where none train.
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight, const at::Tensor& mask, const at::Tensor& scores) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight, const at::Tensor& mask,
+                            const std::optional<at::Tensor>& scores) {
     context->save_for_backward({weight, mask});
-    context->saved_data["scored"] = scores.defined();
+    context->saved_data["scored"] = scores.has_value();
     return at::mul(weight, mask);
   }
 
@@ -23,7 +25,7 @@ class MaskedWeight : public torch::autograd::Function<MaskedWeight> {
     if (context->needs_input_grad(0)) {
       of_weight = at::mul(gradient, saved[1]);
     }
-    // An undefined input has no number among those that may want a gradient.
+    // Scores that are not there have no number among those that may want a gradient.
     if (context->saved_data["scored"].toBool() && context->needs_input_grad(2)) {
       of_scores = at::mul(gradient.to(at::kFloat), saved[0]);
     }
@@ -38,6 +40,6 @@ class MaskedWeight : public torch::autograd::Function<MaskedWeight> {
 QAPIPE_API char* qapipe_masked(at::Tensor** out, const at::Tensor* weight, const at::Tensor* mask, const at::Tensor* scores) {
   return qapipe::guarded([&] {
     TORCH_CHECK(mask->sizes() == weight->sizes(), "a mask ", mask->sizes(), " does not fit weights ", weight->sizes());
-    *out = new at::Tensor(qapipe::MaskedWeight::apply(*weight, *mask, scores == nullptr ? at::Tensor() : *scores));
+    *out = new at::Tensor(qapipe::MaskedWeight::apply(*weight, *mask, scores == nullptr ? std::nullopt : std::make_optional(*scores)));
   });
 }

@@ -14,11 +14,12 @@ template <> struct Number<Half> {
   static __device__ float read(const void* from, long long at) {
     return __uint_as_float((unsigned)((const unsigned short*)from)[at] << 16);
   }
-  static __device__ void write(void* to, long long at, float value) {
+  static __device__ unsigned short bits(float value) {
     unsigned bits = __float_as_uint(value);
     unsigned rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-    ((unsigned short*)to)[at] = value != value ? 0x7fc0 : (unsigned short)(rounded >> 16);
+    return value != value ? 0x7fc0 : (unsigned short)(rounded >> 16);
   }
+  static __device__ void write(void* to, long long at, float value) { ((unsigned short*)to)[at] = bits(value); }
 };
 
 __device__ float open_of(float x) { return 1.0f / (1.0f + expf(-x)); }

@@ -66,7 +66,8 @@ impl Adapters {
     /// What they add to a product `[tokens, out]`, on top of it.
     pub(crate) fn add(&self, product: Tensor, states: &Tensor, forward: &Forward) -> Result<Tensor> {
         let seen = forward.dropout(states.shallow_clone(), self.dropout)?.f_linear(&self.down, None::<&Tensor>)?;
-        Ok(product.f_addmm(&seen, &self.up()?.f_transpose(0, 1)?)?)
+        let up = self.up()?.f_transpose(0, 1)?;
+        if product.dim() == 2 { Ok(product.f_addmm(&seen, &up)?) } else { Ok(product.f_add(&seen.f_matmul(&up)?)?) }
     }
 
     /// Every scaled B in its rows and its columns, `[out, ranks]`: one product serves all.

@@ -38,8 +38,8 @@ impl Int4 {
     /// How many inputs a group has where nothing else is asked for.
     pub const GROUP: i64 = 128;
 
-    /// Packs a weight `[out, in]` of any kind of floating-point number, on its device, in groups of `group` inputs. `importance`, f32 `[in]`, is
-    /// the mean square of each input; without it each group's range is that of its numbers. Waits for the device.
+    /// Packs a weight `[out, in]` of any kind of floating-point number, on its device, in groups of `group` inputs. `importance`, f32
+    /// `[in]`, is the mean square of each input; without it each group's range is that of its numbers. Waits for the device.
     ///
     /// # Errors
     /// Where the weight is no matrix of finite numbers, the group is not positive, or the importance is not one number for each input.
@@ -164,15 +164,16 @@ impl Grid {
 
     /// The nearest step of each number, in f32. In a group of equal numbers it is the first.
     fn codes(&self, groups: &Tensor) -> Result<Tensor> {
-        let steps = groups.f_sub(&self.minimum)?.f_div(&self.scale)?;
-        Ok(steps.f_round()?.f_nan_to_num(0.0, MOST, 0.0)?.f_clamp(0.0, MOST)?)
+        let mut steps = groups.f_sub(&self.minimum)?;
+        let _same = steps.f_div_(&self.scale)?.f_round_()?.f_nan_to_num_(0.0, MOST, 0.0)?.f_clamp_(0.0, MOST)?;
+        Ok(steps)
     }
 
     /// The weighted squared error of each group, f64 `[out, groups, 1]`.
     fn error(&self, groups: &Tensor, weights: &Tensor) -> Result<Tensor> {
-        let found = self.codes(groups)?.f_mul(&self.scale)?.f_add(&self.minimum)?;
-        let squares = found.f_sub(groups)?.f_to_kind(Kind::Double)?.f_square()?;
-        Ok(squares.f_mul(weights)?.f_sum_dim_intlist(2, true, Kind::Double)?)
+        let mut off = self.codes(groups)?;
+        let _same = off.f_mul_(&self.scale)?.f_add_(&self.minimum)?.f_sub_(groups)?.f_square_()?.f_mul_(weights)?;
+        Ok(off.f_sum_dim_intlist(2, true, Kind::Double)?)
     }
 }
 
@@ -214,13 +215,13 @@ fn grouped(rows: &Tensor, group: i64) -> Result<Tensor> {
     Ok(Tensor::f_cat(&[rows.shallow_clone(), last], 1)?.f_view([height, -1, group])?)
 }
 
-/// The importance of inputs f32 `[in]` in groups: f64 `[1, groups, group]`; what fills up the last group does not count.
+/// The importance of inputs f32 `[in]` in groups: f32 `[1, groups, group]`; what fills up the last group does not count.
 fn weights(importance: &Tensor, width: i64, group: i64, device: Device) -> Result<Tensor> {
     if importance.size() != [width] || !importance.is_floating_point() {
         let found = format!("an importance of shape {:?} and kind {:?}", importance.size(), importance.kind());
         return Err(NnError::Input(format!("{found} does not fit {width} inputs")));
     }
-    let importance = importance.f_detach()?.f_to_device_(device, Kind::Double, false, false)?;
+    let importance = importance.f_detach()?.f_to_device_(device, Kind::Float, false, false)?;
     if !truth(&importance.f_isfinite()?.f_logical_and(&importance.f_ge(0.0)?)?.f_all()?)? {
         return Err(NnError::Input("an importance of inputs has numbers that are negative or not finite".into()));
     }

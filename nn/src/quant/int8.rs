@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::parts::{Parts, beside};
 use super::{bytes, matrix, plain, refuse_other_shape, room};
 use crate::error::Result;
+use crate::shim;
 use crate::weights::Weights;
 
 /// A weight in eight bits (LLM.int8(), arXiv 2208.07339, section 2): what bitsandbytes' `int8_vectorwise_quant` gives.
@@ -17,11 +18,11 @@ pub struct Int8 {
 }
 
 impl Int8 {
-    /// Packs a weight `[out, in]` of any kind of floating-point number, on its device: each number times 127 over the largest magnitude of its
-    /// row, in f32, rounded half to even. A row of zeros stays one.
+    /// Packs a weight `[out, in]` of any kind of floating-point number, on its device: each number times 127 over the largest magnitude of
+    /// its row, in f32, rounded half to even. A row of zeros stays one.
     ///
-    /// bitsandbytes' function computes from the numbers that it is given; its layers round a weight to f16 before they call it. Whoever wants
-    /// the bytes of `Linear8bitLt` gives the weight in f16. Waits for the device, to see that all numbers are finite.
+    /// bitsandbytes' function computes from the numbers that it is given; its layers round a weight to f16 before they call it. Whoever
+    /// wants the bytes of `Linear8bitLt` gives the weight in f16. Waits for the device, to see that all numbers are finite.
     ///
     /// # Errors
     /// Where the weight is no matrix of finite numbers.
@@ -48,14 +49,18 @@ impl Int8 {
         Ok(out)
     }
 
-    /// Fills `out` `[out, in]`, in f32, f16 or bf16 and on the same device, with the weight's numbers. It may be some rows of a larger matrix.
+    /// Fills `out` `[out, in]`, in f32, f16 or bf16 and on the same device, with the weight's numbers. It may be some rows of a larger
+    /// matrix.
     ///
     /// # Errors
     /// Where `out` is of another shape, or memory runs out.
     pub fn dequantize_into(&self, out: &mut Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         refuse_other_shape(self.shape(), out)?;
-        out.f_copy_(&self.dequantize_plainly()?)?;
+        #[allow(clippy::cast_possible_truncation)]
+        if !shim::dequantise_int8(out, &self.values, &self.scb, STEP as f32)? {
+            out.f_copy_(&self.dequantize_plainly()?)?;
+        }
         Ok(())
     }
 
@@ -82,8 +87,8 @@ impl Int8 {
         bytes(&[&self.values, &self.scb])
     }
 
-    /// The tensors to store for a weight called `name`, under the names that bitsandbytes has: `X.weight`, `X.SCB`, and `X.weight_format`, whose
-    /// 0 says that rows lie behind each other.
+    /// The tensors to store for a weight called `name`, under the names that bitsandbytes has: `X.weight`, `X.SCB`, and `X.weight_format`,
+    /// whose 0 says that rows lie behind each other.
     #[must_use]
     pub fn tensors(&self, name: &str) -> Vec<(String, Tensor)> {
         vec![

@@ -13,13 +13,13 @@ const STEP: f64 = 6.200_124e-5;
 const LEAST_ROWS: i64 = 17;
 const MULTIPLE: i64 = 8;
 
-/// `x` `[..., in]` times the transpose of a weight `[out, in]`: each row of `x` is brought to eight bits as the weight's rows are, the product
-/// is summed in whole numbers of 32 bits, which is exact, and scaled once. Gives `[..., out]` of `x`'s kind, without a gradient.
+/// `x` `[..., in]` times the transpose of a weight `[out, in]`: each row of `x` is brought to eight bits as the weight's rows are, the
+/// product is summed in whole numbers of 32 bits, which is exact, and scaled once. Gives `[..., out]` of `x`'s kind, without a gradient.
 ///
-/// With a threshold for `outliers` this is LLM.int8() (arXiv 2208.07339, section 3; 6.0 there): numbers of `x` that reach it are set to zero
-/// before the rows are scaled, the columns in which there are any are left out of the product in eight bits, and multiplied in `x`'s kind with
-/// the dequantized columns of the weight. To learn which columns these are, it waits for the device, after all else is under way; without a
-/// threshold nothing waits.
+/// With a threshold for `outliers` this is LLM.int8() (arXiv 2208.07339, section 3; 6.0 there): numbers of `x` that reach it are set to
+/// zero before the rows are scaled, the columns in which there are any are left out of the product in eight bits, and multiplied in `x`'s
+/// kind with the dequantized columns of the weight. To learn which columns these are, it waits for the device, after all else is under way;
+/// without a threshold nothing waits.
 ///
 /// # Errors
 /// Where the widths differ, or memory runs out.
@@ -64,7 +64,8 @@ fn scaled(values: &Tensor, scales: &Tensor, weight: &Int8, kind: Kind) -> Result
     Ok(whole(values, &weight.values)?.f_mul(&scales)?.f_mul_scalar(STEP)?.f_to_kind(kind)?)
 }
 
-/// `[rows, width]` times the transpose of `[height, width]`, both i8, in i32. What is missing for the product on CUDA is filled up with zeros.
+/// `[rows, width]` times the transpose of `[height, width]`, both i8, in i32. What is missing for the product on CUDA is filled up with
+/// zeros.
 fn whole(rows: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (count, height) = (rows.size()[0], weight.size()[0]);
     if !rows.device().is_cuda() {

@@ -1,7 +1,7 @@
 //! Weights in few bits: what a matrix is packed into, on disk and in memory, and how its numbers come back.
 //!
-//! - [`Nf4`]: four bits a number and a scale for each block of 64 (QLoRA, arXiv 2305.14314), the scales in eight bits where they are nested.
-//! - [`Int8`]: eight bits a number and a scale for each row (LLM.int8(), arXiv 2208.07339); [`int8_product`] multiplies with it in whole numbers.
+//! - [`Nf4`]: four bits a number and a scale for each block of 64 (QLoRA, arXiv 2305.14314); nested scales take eight bits.
+//! - [`Int8`]: eight bits a number and a scale for each row (LLM.int8(), arXiv 2208.07339); [`int8_product`] multiplies in whole numbers.
 //! - [`Int4`]: four bits a number, a scale and a minimum for each group of inputs, rounded with regard to the inputs that matter.
 //!
 //! A weight is a matrix `[out, in]`. The first two are the bytes that bitsandbytes 0.48 makes on the CPU, and are stored under its names.

@@ -7,8 +7,8 @@ use crate::error::Result;
 /// For each of some values in f32 the place of the nearest code, the lower of two that are as near; as u8. Codes are in ascending order, at
 /// most 256, and values that are no numbers count as below all of them.
 ///
-/// What is nearest is decided by distances that are rounded to f32, as bitsandbytes does; so a border is not the middle of two codes but the
-/// first value whose rounded distance to the upper one is less.
+/// What is nearest is decided by distances that are rounded to f32, as bitsandbytes does; so a border is not the middle of two codes but
+/// the first value whose rounded distance to the upper one is less.
 pub(super) fn nearest(values: &Tensor, codes: &[f32]) -> Result<Tensor> {
     let borders: Vec<f32> =
         codes.windows(2).filter_map(|pair| pair.first().zip(pair.last())).map(|(&low, &high)| border(low, high)).collect();

@@ -8,6 +8,7 @@ use super::parts::Parts;
 use super::state::{self, State};
 use super::{bytes, ceil, matrix, plain, refuse_other_shape, room};
 use crate::error::{NnError, Result};
+use crate::shim::{self, NestedScales};
 use crate::weights::Weights;
 
 /// The sixteen numbers that four bits stand for: quantiles of a normal distribution, zero among them (QLoRA, arXiv 2305.14314, appendix E).
@@ -110,14 +111,23 @@ impl Nf4 {
         Ok(out)
     }
 
-    /// Fills `out` `[out, in]`, in f32, f16 or bf16 and on the same device, with the weight's numbers. It may be some rows of a larger matrix.
+    /// Fills `out` `[out, in]`, in f32, f16 or bf16 and on the same device, with the weight's numbers. It may be some rows of a larger
+    /// matrix.
     ///
     /// # Errors
     /// Where `out` is of another shape, or memory runs out.
     pub fn dequantize_into(&self, out: &mut Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         refuse_other_shape(self.shape, out)?;
-        out.f_copy_(&self.dequantize_plainly()?)?;
+        let (absmax, nested) = match &self.absmax {
+            Absmax::Plain(values) => (values, None),
+            Absmax::Nested(Nested { codes, absmax, map, offset, block }) => {
+                (codes, Some(NestedScales { absmax, map, offset: *offset, block: *block }))
+            }
+        };
+        if !shim::dequantise_nf4(out, [&self.packed, absmax], nested, self.block, &CODES)? {
+            out.f_copy_(&self.dequantize_plainly()?)?;
+        }
         Ok(())
     }
 
@@ -317,7 +327,8 @@ fn scaled(numbers: &Tensor, block: i64) -> Result<(Tensor, Tensor)> {
     }
     let rest = numbers.f_narrow(0, full * block, rest)?;
     let its_largest = rest.f_abs()?.f_max()?.f_to_kind(Kind::Float)?;
-    let its_scaled = rest.f_mul(&its_largest.f_reciprocal()?)?.f_clamp(-1.0, 1.0)?.f_to_kind(Kind::Float)?;
+    let its_scaled = rest.f_to_kind(Kind::Float)?.f_mul(&its_largest.f_reciprocal()?)?.f_to_kind(numbers.kind())?;
+    let its_scaled = its_scaled.f_clamp(-1.0, 1.0)?.f_to_kind(Kind::Float)?;
     Ok((Tensor::f_cat(&[scaled, its_scaled], 0)?, Tensor::f_cat(&[largest, its_largest.f_view(1)?], 0)?))
 }
 

@@ -62,8 +62,8 @@ impl<'a> Parts<'a> {
 /// Most numbers that a weight may have: more than any, and few enough that no size of it overflows.
 const MOST: i64 = 1 << 40;
 
-/// The name of a part that belongs to a layer rather than to its weight: `X.SCB` beside `X.weight`, and after the whole name of a weight that
-/// is not called so.
+/// The name of a part that belongs to a layer rather than to its weight: `X.SCB` beside `X.weight`, and after the whole name of a weight
+/// that is not called so.
 pub(super) fn beside(name: &str, part: &str) -> String {
     format!("{}.{part}", name.strip_suffix(".weight").unwrap_or(name))
 }

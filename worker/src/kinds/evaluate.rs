@@ -152,6 +152,7 @@ impl Wanted {
             threshold: Some(settings.null_threshold).filter(|threshold| threshold.is_finite()),
             threshold_from: settings.null_threshold.is_finite().then(|| self.threshold.word().to_owned()),
             parameters_trained: trained.map(|trained| signed(trained.parameters_trained)),
+            parameters_remaining: trained.and_then(|trained| trained.parameters_remaining).map(signed),
             ..row
         })
     }
