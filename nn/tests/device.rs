@@ -3,7 +3,7 @@
 
 mod common;
 
-use qapipe_nn::bench::{self, BertBench, MambaBench, Repeats, T5Generate, T5Train};
+use qapipe_nn::bench::{self, BertBench, MambaBench, Repeats, T5Adapt, T5Generate, T5Train};
 use qapipe_nn::device;
 use tch::Device;
 
@@ -70,6 +70,8 @@ fn the_bench_runs_anywhere() {
     let train = T5Train::base(lengths, Device::Cpu).tiny().run().unwrap();
     assert!(train.loss.is_some_and(f64::is_finite) && train.real_tokens_per_s > 0.0);
     let written = T5Generate::base(Device::Cpu).tiny().run().unwrap();
+    let adapted = T5Adapt { train: T5Train::base(bench::lengths(None).unwrap(), Device::Cpu).tiny() }.run().unwrap();
+    assert!(adapted.len() == 3 && adapted.iter().all(|row| row.loss.is_some_and(f64::is_finite)));
     assert!(written.loss.is_none() && written.examples_per_s > 0.0);
 }
 

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use qapipe_engine::StageError;
-use qapipe_nn::bench::{self, BenchRow, BertBench, MambaBench, T5Generate, T5Train};
+use qapipe_nn::bench::{self, BenchRow, BertBench, MambaBench, T5Adapt, T5Generate, T5Train};
 
 /// What the worker can be asked to do.
 const USAGE: &str = "\
@@ -111,9 +111,10 @@ fn measured(what: &str, lengths: Option<&Path>, device: &str) -> qapipe_nn::Resu
     match what {
         "bert" => Ok(vec![BertBench::base(lengths()?, place).run()?]),
         "t5" => Ok(vec![T5Train::base(lengths()?, place).run()?]),
+        "t5-lora" => Ok(T5Adapt { train: T5Train::base(lengths()?, place) }.run()?),
         "t5-generate" => Ok(vec![T5Generate::base(place).run()?]),
         "mamba" => MambaBench::small(place).run(),
-        other => Err(qapipe_nn::NnError::Input(format!("there is no measurement {other:?}; there are bert, t5, t5-generate and mamba"))),
+        other => Err(qapipe_nn::NnError::Input(format!("there is no measurement {other:?}; there are bert, t5, t5-lora, t5-generate and mamba"))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Speed on a model's usual work, with the lengths of real text: the same measurements as the usual Python peers take.
 
+mod adapt;
 mod bert;
 mod mamba;
 mod t5;
@@ -10,6 +11,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Tensor};
 
+pub use adapt::T5Adapt;
 pub use bert::BertBench;
 pub use mamba::MambaBench;
 pub use t5::{T5Generate, T5Train};

@@ -9,7 +9,7 @@ use crate::forward::Forward;
 use crate::generate::{Limits, greedy};
 use crate::models::{Network, T5Config, T5ForConditionalGeneration, Writer};
 use crate::packed::Packed;
-use crate::pairs::Pairs;
+use crate::pairs::{Form, Pairs};
 use crate::parameters::Placement;
 
 /// Training to measure.
@@ -48,19 +48,25 @@ impl T5Train {
     /// What libtorch reports.
     pub fn run(&self) -> Result<BenchRow> {
         let mut model = T5ForConditionalGeneration::init(&self.config, &Placement::training(self.device), 1)?;
+        self.train(&mut model, named("t5-base train", self.device), "packed")
+    }
+
+    /// Trains a model that is ready for it.
+    pub(super) fn train(&self, model: &mut dyn Writer, system: String, mode: &str) -> Result<BenchRow> {
         let mut optimiser = AdamW::new(model.parameters(), AdamWConfig::default())?;
         let mut forward = Forward::training(1);
-        let batches = (0..self.repeats.warm_up + self.repeats.timed).map(|step| self.draw(&model, step)).collect::<Result<Vec<_>>>()?;
+        let form = model.form();
+        let batches = (0..self.repeats.warm_up + self.repeats.timed).map(|step| self.draw(form, step)).collect::<Result<Vec<_>>>()?;
         let found = timed(self.device, &batches, self.repeats, |pairs| {
             let loss = model.forward(&pairs.to_device(self.device)?, &mut forward)?.f_mean(Kind::Float)?.f_neg()?;
             optimise(model.parameters_mut(), &mut optimiser, &loss, 1e-4)
         })?;
         let tokens = batches[self.repeats.warm_up..].iter().map(|pairs| pairs.input.tokens()).sum();
-        let row = found.row(named("t5-base train", self.device), "packed", self.batch, self.repeats.timed, tokens);
+        let row = found.row(system, mode, self.batch, self.repeats.timed, tokens);
         Ok(BenchRow { loss: found.loss()?, ..row })
     }
 
-    fn draw(&self, model: &T5ForConditionalGeneration, step: usize) -> Result<Pairs> {
+    fn draw(&self, form: Form, step: usize) -> Result<Pairs> {
         let mut draw = Draw::new(step);
         let mut pair = || {
             let length = self.lengths[draw.below(self.lengths.len())];
@@ -68,7 +74,7 @@ impl T5Train {
         };
         let pairs: Vec<(Vec<u32>, Vec<u32>)> = (0..self.batch).map(|_| pair()).collect();
         let rows: Vec<(&[u32], &[u32])> = pairs.iter().map(|(source, target)| (source.as_slice(), target.as_slice())).collect();
-        let pairs = Pairs::collate(model.form(), &rows)?;
+        let pairs = Pairs::collate(form, &rows)?;
         if self.device.is_cuda() { pairs.pinned() } else { Ok(pairs) }
     }
 }
