@@ -193,11 +193,11 @@ fn a_pipeline_grows_only_so_far() {
 #[test]
 fn keys_of_the_file() {
     assert_eq!(
-        errors("nmae = \"x\"\nmatrix = 1\nextends = \"x\"\ninclude = []\n[lora]\nkind = \"train\"\n[stages.d]\nkind = \"dataset\"\n", &[]),
+        errors("nmae = \"x\"\nmatrix = 1\nextends = \"x\"\ninclude = 4\n[lora]\nkind = \"train\"\n[stages.d]\nkind = \"dataset\"\n", &[]),
         "p.toml:1:1: unknown key `nmae` (did you mean `name`?)\n\
          p.toml:2:1: `matrix` is not supported yet\n\
          p.toml:3:1: `extends` is not supported yet\n\
-         p.toml:4:1: `include` is not supported yet\n\
+         p.toml:4:11: `include` wants a list of pipeline files: this is a whole number (write `include = [\"FILE\"]`)\n\
          p.toml:5:2: unknown key `lora` (a stage is written `[stages.lora]`)"
     );
     assert_eq!(
