@@ -94,7 +94,9 @@ impl Loader<'_> {
         let first = self.parts.len();
         let told = asked.home.join(asked.file.file_name().unwrap_or_default()).display().to_string();
         self.chain.push(Link { real: real(&asked.file), told });
+        let before = self.sink.count();
         let wanted = include::read(root.take("include"), self.sink);
+        self.whole &= self.sink.count() == before;
         let children = self.children(wanted, &asked.file, &asked.home, &prefix);
         self.chain.pop();
         let end = Span::of(asked.number, text.len()..text.len());

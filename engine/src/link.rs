@@ -102,8 +102,8 @@ impl Linker<'_> {
         }
         if self.parts.len() > 1 {
             self.sharing.add(&order.unwrap_or_default(), &self.specs);
+            names.call(own.clone(), included.start..own.end, &self.drafts, &self.sharing);
         }
-        names.call(own.clone(), included.start..own.end, &self.drafts, &self.sharing);
         self.names[part] = names;
     }
 
@@ -159,8 +159,8 @@ impl Linker<'_> {
             Some(StageSpec { name, inputs: moved(spec.inputs, &place), ..spec })
         };
         let stages: Vec<StageSpec> = specs.filter_map(rename).collect();
-        let alias = |name: &str| Some((name.to_owned(), place(names.get(name)?)));
-        let aliases = names.iter().filter_map(alias).filter(|(name, stage)| stages[*stage].name != *name).collect();
+        let places = names.iter().filter_map(|name| Some((name, place(names.get(name)?))));
+        let aliases = places.filter(|(name, stage)| stages[*stage].name != *name).map(|(name, stage)| (name.to_owned(), stage)).collect();
         Linked { stages, aliases, shared }
     }
 }

@@ -65,12 +65,12 @@ pub(crate) fn variables(overrides: &[Override]) -> HashSet<&str> {
 /// Puts every override into the trees of the files. What does not exist goes to `sink`; types of parameters are checked later,
 /// with the rest of the stage.
 pub(crate) fn apply(parts: &mut [Part], overrides: &[Override], kinds: &Kinds, shared: &Shared, sink: &mut Sink) {
-    for (number, change) in (0..).zip(overrides) {
+    for (number, wanted) in (0..).zip(overrides) {
         let origin = Origin::Override(number);
-        let path = Span { origin, start: 0, end: change.path.len() };
-        let node = value(change, origin);
+        let path = Span { origin, start: 0, end: wanted.path.len() };
+        let node = value(wanted, origin);
         let mut change = Change { parts: &mut *parts, node, path: &path, kinds, shared };
-        if let Err(problem) = change.set(&overrides[number as usize].path) {
+        if let Err(problem) = change.set(&wanted.path) {
             let at = problem.at.unwrap_or(path);
             sink.push(&at, || problem.what);
         }

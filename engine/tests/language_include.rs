@@ -382,6 +382,23 @@ fn what_an_include_may_say() {
 }
 
 #[test]
+fn nothing_more_is_said_where_an_include_is_wrong() {
+    let own = "[stages.x]\nkind = \"train\"\nmodel = \"@bert-tuned\"\ndata = \"@bert-features\"\n";
+    assert_eq!(told(&format!("include = [\"bret.toml\"]\n{own}")), "study.toml:1:12: `bret.toml` does not exist");
+    assert_eq!(
+        told(&format!("include = \"bert.toml\"\n{own}")),
+        "study.toml:1:11: `include` wants a list of pipeline files: this is text (write `include = [\"FILE\"]`)"
+    );
+}
+
+#[test]
+fn editors_know_it() {
+    let schema = qapipe_engine::schema(&kinds());
+    let items = &schema["properties"]["include"]["items"]["anyOf"];
+    assert_eq!((&items[0]["type"], &items[1]["required"]), (&json!("string"), &json!(["file"])));
+}
+
+#[test]
 fn files_that_cannot_be_had_are_told_once_where_they_are_asked_for() {
     let files = Files::study("include = [\"bret.toml\", \"sub\", \"large.toml\", \"bytes.toml\", \"broken.toml\", \"empty.toml\"]\n");
     files.write("sub/x", "");
