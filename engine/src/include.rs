@@ -68,7 +68,7 @@ fn in_full(mut table: Table, span: &Span, sink: &mut Sink) -> Option<Include> {
 
 fn path(node: &Node, sink: &mut Sink) -> Option<String> {
     let problem = match node.as_text() {
-        Some(text) if text.is_empty() => Problem::new("`include` wants the path of a pipeline file").label("this is empty"),
+        Some("") => Problem::new("`include` wants the path of a pipeline file").label("this is empty"),
         Some(text) if text.contains('\0') => Problem::new("`include` wants the path of a pipeline file").label("this holds a zero byte"),
         Some(text) => return Some(text.to_owned()),
         None if node.is_broken() => return None,

@@ -77,7 +77,7 @@ impl Files {
     }
 
     fn errors(&self, set: &[&str]) -> String {
-        self.load("study.toml", set).err().expect("no error")
+        self.load("study.toml", set).expect_err("no error")
     }
 }
 
@@ -234,6 +234,13 @@ fn variables_of_the_including_file_win_and_those_of_the_include_over_them() {
     assert_eq!(epochs(&["vars.few=2"]), [json!(5), json!(2)]);
     assert_eq!(reads(&files.good(&[]), "bert-squad", "train"), "sample/train.json");
     assert_eq!(files.good(&[]).vars["few"], json!(1));
+}
+
+#[test]
+fn a_value_is_worked_out_where_it_is_written() {
+    let files = Files::study("include = [\"bert.toml\"]\n[vars]\nroot = \"r\"\nsquad = \"${vars.root}/$${x}\"\n");
+    assert_eq!(reads(&files.good(&[]), "bert-squad", "train"), "r/${x}/train.json");
+    assert_eq!(reads(&files.good(&["vars.root=q"]), "bert-squad", "train"), "q/${x}/train.json");
 }
 
 #[test]
