@@ -156,7 +156,7 @@ impl Attempt<'_> {
             values: self.spec.values.clone(),
             inputs: self.inputs()?,
             outputs: self.spec.outputs.iter().map(|output| (output.name.clone(), out.join(&output.name))).collect(),
-            folder: engine.pipeline.folder.clone(),
+            folder: self.spec.folder.clone(),
             scratch: own,
             seed: self.spec.seed,
             device: device(engine, self.spec).to_owned(),

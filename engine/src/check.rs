@@ -1,6 +1,8 @@
 //! One stage's table against what its kind declares.
 
 use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -26,7 +28,10 @@ pub(crate) const COMMON_SEED: Param =
 
 /// A stage whose own table has been checked, but not what it refers to.
 pub(crate) struct Draft {
+    /// As its own file calls it.
     pub(crate) name: String,
+    /// The number of the part that it stands in.
+    pub(crate) part: usize,
     pub(crate) span: Span,
     pub(crate) table: Node,
     /// Nothing if the kind is unknown.
@@ -47,6 +52,8 @@ pub(crate) struct DraftInput {
     pub(crate) from: From,
     pub(crate) accepts: Accepts,
     pub(crate) span: Span,
+    /// Where a path starts from, if not from the folder of the stage's file.
+    pub(crate) home: Option<Arc<Path>>,
 }
 
 /// Where an input is said to come from.
@@ -68,7 +75,7 @@ pub(crate) fn hints(kind: &dyn StageKind) -> Vec<Param> {
 }
 
 /// Checks one stage. What is wrong goes to `sink`; the draft is then unsound.
-pub(crate) fn stage(entry: Entry, kinds: &Kinds, stages: &HashSet<String>, sink: &mut Sink) -> Draft {
+pub(crate) fn stage(entry: Entry, part: usize, kinds: &Kinds, stages: &HashSet<String>, sink: &mut Sink) -> Draft {
     let before = sink.count();
     let Entry { key: name, span, node: table } = entry;
     if !is_name(&name) {
@@ -77,6 +84,7 @@ pub(crate) fn stage(entry: Entry, kinds: &Kinds, stages: &HashSet<String>, sink:
     let kind = kind_of(&name, &span, &table, kinds, sink);
     let mut draft = Draft {
         name,
+        part,
         span,
         table,
         kind,

@@ -221,7 +221,8 @@ impl<'a> Checker<'a> {
     }
 
     fn input(&mut self, from: From, accepts: Accepts, text: &str, node: &Node) -> Checked {
-        self.inputs.push(DraftInput { param: self.path.clone(), from, accepts, span: node.span.clone() });
+        let (span, home) = (node.span.clone(), node.home.clone());
+        self.inputs.push(DraftInput { param: self.path.clone(), from, accepts, span, home });
         Checked::input(text)
     }
 

@@ -25,7 +25,7 @@ pub struct Request {
     pub inputs: BTreeMap<String, Input>,
     /// Where to write each output, by output name. The paths do not exist yet; their parent does.
     pub outputs: BTreeMap<String, PathBuf>,
-    /// The pipeline's folder.
+    /// The folder of the file that the stage stands in.
     pub folder: PathBuf,
     /// An empty folder for the stage's own use, gone afterwards.
     pub scratch: PathBuf,

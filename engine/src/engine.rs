@@ -58,6 +58,16 @@ impl Options {
         let wanted = graph.subset(&[self.targets.as_slice(), &self.force].concat())?;
         Ok(if self.targets.is_empty() { graph.order().to_vec() } else { wanted })
     }
+
+    /// The same with stages to force called as they are called in the pipeline, whichever of their names was given.
+    fn by_own_names(mut self, pipeline: &Pipeline) -> Self {
+        for name in &mut self.force {
+            if let Some(stage) = pipeline.stage(name) {
+                stage.name.clone_into(name);
+            }
+        }
+        self
+    }
 }
 
 /// Whether there is an NVIDIA GPU that CUDA may see.
@@ -107,6 +117,7 @@ impl Engine {
         crate::apart::check(&pipeline, &store)?;
         let graph = Graph::of(&pipeline);
         let selected = options.selected(&graph)?;
+        let options = options.by_own_names(&pipeline);
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
         Ok(Self { store, pipeline, graph, options, selected, stats, last })

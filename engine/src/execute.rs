@@ -30,6 +30,7 @@ impl Engine {
         let id = run_id();
         let started = Instant::now();
         let journal = Journal::create(&self.store, &id, observer);
+        journal.note_aliases(&self.pipeline);
         self.store.sweep();
         journal.event(&Event::RunStarted { run: id.clone(), pipeline: self.pipeline.name.clone(), stages: self.selected.len() });
         let mut run = Run::new(self, &journal, cancel, &id);

@@ -1,7 +1,7 @@
 //! The graph of a pipeline's stages.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -16,6 +16,8 @@ pub struct Graph {
     pub(crate) title: String,
     graph: DiGraph<Node, Edge>,
     order: Vec<usize>,
+    /// Other names of stages.
+    aliases: BTreeMap<String, usize>,
 }
 
 /// A stage in the graph.
@@ -61,7 +63,7 @@ impl Graph {
             }
         }
         let order = topological(&graph);
-        Self { title: pipeline.name.clone(), graph, order }
+        Self { title: pipeline.name.clone(), graph, order, aliases: pipeline.aliases.clone() }
     }
 
     /// Number of stages.
@@ -109,8 +111,9 @@ impl Graph {
         }
         let index: HashMap<&str, usize> = self.names().enumerate().map(|(index, name)| (name, index)).collect();
         let wanted = targets.iter().map(|name| {
-            let unknown = || UnknownStage { name: name.clone(), help: suggest(name, "stages", self.names()) };
-            index.get(name.as_str()).copied().ok_or_else(unknown)
+            let names = self.names().chain(self.aliases.keys().map(String::as_str));
+            let unknown = || UnknownStage { name: name.clone(), help: suggest(name, "stages", names) };
+            index.get(name.as_str()).or_else(|| self.aliases.get(name)).copied().ok_or_else(unknown)
         });
         Ok(self.reachable(&wanted.collect::<Result<Vec<_>, _>>()?, Direction::Incoming))
     }

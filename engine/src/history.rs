@@ -55,7 +55,13 @@ pub fn log(root: &Path, stage: &str, run: Option<&str>) -> Option<PathBuf> {
             names
         }
     };
-    names.iter().map(|run| journal::log_path(&journal::folder(root, run), stage)).find(|path| path.is_file())
+    names.iter().find_map(|run| log_in(&journal::folder(root, run), stage))
+}
+
+/// The log of a stage, by any of its names, in the folder of a run.
+fn log_in(folder: &Path, stage: &str) -> Option<PathBuf> {
+    let log = |name: &str| Some(journal::log_path(folder, name)).filter(|path| path.is_file());
+    log(stage).or_else(|| log(&journal::alias(folder, stage)?))
 }
 
 fn past_run(root: &Path, run: &str) -> Option<PastRun> {

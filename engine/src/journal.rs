@@ -1,6 +1,6 @@
 //! The folder of a run: every event, and the log of every stage.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use qapipe_cache::Store;
 
 use crate::event::{Event, Observer};
+use crate::pipeline::Pipeline;
 
 /// Writes a run's events and logs, and passes every event on. What cannot be written is lost silently: results matter more.
 pub(crate) struct Journal<'a> {
@@ -28,6 +29,18 @@ impl<'a> Journal<'a> {
         let folder = folder(store.root(), run);
         let events = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(EVENTS))).ok().map(BufWriter::new);
         Self { folder, next, files: Mutex::new(Files { events, ..Files::default() }) }
+    }
+
+    /// Keeps the other names of stages, by which their logs are found as well.
+    pub(crate) fn note_aliases(&self, pipeline: &Pipeline) {
+        let named: BTreeMap<&str, &str> =
+            pipeline.aliases.iter().map(|(alias, stage)| (alias.as_str(), pipeline.stages[*stage].name.as_str())).collect();
+        if named.is_empty() {
+            return;
+        }
+        if let Ok(bytes) = serde_json::to_vec(&named) {
+            let _ = fs::write(self.folder.join(ALIASES), bytes);
+        }
     }
 }
 
@@ -71,6 +84,14 @@ impl Observer for Journal<'_> {
 }
 
 pub(crate) const EVENTS: &str = "events.jsonl";
+/// Names of stages by their other names; only where there are any.
+const ALIASES: &str = "aliases.json";
+
+/// What a run called the stage that goes by this other name.
+pub(crate) fn alias(folder: &Path, stage: &str) -> Option<String> {
+    let bytes = fs::read(folder.join(ALIASES)).ok()?;
+    serde_json::from_slice::<BTreeMap<String, String>>(&bytes).ok()?.remove(stage)
+}
 
 pub(crate) fn folder(root: &Path, run: &str) -> PathBuf {
     root.join("runs").join(run)

@@ -1,6 +1,8 @@
 //! `--set PATH=VALUE`: one value of a pipeline replaced from outside.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::check::{hints, takes_seed};
@@ -9,8 +11,10 @@ use crate::kinds::Kinds;
 use crate::name::shown;
 use crate::nearest::suggest;
 use crate::param::{Param, Role, Ty};
+use crate::part::Part;
 use crate::raw::{self, Entry, Node, Raw, Table};
-use crate::source::{Problem, Sink, Span};
+use crate::source::{Origin, Problem, Sink, Span};
+use crate::variable;
 
 /// One value of a pipeline replaced from outside: `vars.squad=/data/squad`, `seed=7`, `stages.qlora.train.lr=3e-5`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +48,29 @@ impl fmt::Display for Override {
     }
 }
 
-/// Puts every override into the tree of the file. What does not exist goes to `sink`; types of parameters are checked later,
+/// The names under which several stages are one, and what these are called in their own right.
+pub(crate) type Shared = HashMap<String, Vec<String>>;
+
+/// Whether an override may name stages that only sharing gives this name.
+pub(crate) fn need_shared(parts: &[Part], overrides: &[Override]) -> bool {
+    let stage = |change: &Override| change.path.strip_prefix("stages.").and_then(|rest| rest.split('.').next().map(str::to_owned));
+    parts.len() > 1 && overrides.iter().filter_map(stage).any(|stage| find(parts, &stage).is_none())
+}
+
+/// The variables that overrides set.
+pub(crate) fn variables(overrides: &[Override]) -> HashSet<&str> {
+    overrides.iter().filter_map(|change| change.path.strip_prefix("vars.")).collect()
+}
+
+/// Puts every override into the trees of the files. What does not exist goes to `sink`; types of parameters are checked later,
 /// with the rest of the stage.
-pub(crate) fn apply(root: &mut Table, overrides: &[Override], kinds: &Kinds, sink: &mut Sink) {
-    for (number, change) in (1..).zip(overrides) {
-        let path = Span { origin: number, start: 0, end: change.path.len() };
-        let node = value(change, number);
-        if let Err(problem) = set(root, &change.path, node, &path, kinds) {
+pub(crate) fn apply(parts: &mut [Part], overrides: &[Override], kinds: &Kinds, shared: &Shared, sink: &mut Sink) {
+    for (number, wanted) in (0..).zip(overrides) {
+        let origin = Origin::Override(number);
+        let path = Span { origin, start: 0, end: wanted.path.len() };
+        let node = value(wanted, origin);
+        let mut change = Change { parts: &mut *parts, node, path: &path, kinds, shared };
+        if let Err(problem) = change.set(&wanted.path) {
             let at = problem.at.unwrap_or(path);
             sink.push(&at, || problem.what);
         }
@@ -70,83 +90,112 @@ impl From<Problem> for Refused {
 }
 
 /// The value as TOML if it is TOML that a pipeline can hold (no date, no number too large), else as text.
-fn value(change: &Override, number: u32) -> Node {
+fn value(change: &Override, origin: Origin) -> Node {
     let start = change.path.len() + 1;
     let trimmed = change.value.trim();
     let offset = start + (change.value.len() - change.value.trim_start().len());
-    let span = Span { origin: number, start, end: start + change.value.len() };
+    let span = Span { origin, start, end: start + change.value.len() };
     let as_text = || Node::new(Raw::Text(change.value.clone()), span.clone());
-    let mut node = raw::override_value(trimmed, number, offset).unwrap_or_else(as_text);
+    let mut node = raw::override_value(trimmed, origin, offset).unwrap_or_else(as_text);
     if node.as_text().is_none() {
         node.text = Some(change.value.clone());
     }
+    node.at_home(&Path::new("").into());
     node
 }
 
-fn set(root: &mut Table, path: &str, node: Node, span: &Span, kinds: &Kinds) -> Result<(), Refused> {
-    let parts: Vec<&str> = path.split('.').collect();
-    match parts[..] {
-        ["seed" | "numerics"] => put(root, &parts, node, span),
-        ["name"] => return Err(Problem::new("the name of a pipeline cannot be set from outside").into()),
-        ["vars", name] => set_var(root, name, node)?,
-        ["stages", stage, ref rest @ ..] if !rest.is_empty() => {
-            let names: Vec<&str> = root.get("stages").and_then(Node::as_table).map(|table| table.keys().collect()).unwrap_or_default();
-            let found = root.get("stages").and_then(|stages| stages.as_table()?.get(stage));
-            let Some(found) = found else {
-                return Err(Problem::new(format!("no stage `{}`", shown(stage))).help(suggest(stage, "stages", names)).into());
-            };
-            let kind = found.as_table().and_then(|table| table.get("kind")?.as_text()).and_then(|kind| kinds.get(kind));
-            // An unknown kind is told where the stage is checked.
-            let Some(kind) = kind else { return Ok(()) };
-            declared(kind, found, rest)?;
-            put(root, &parts, node, span);
-        }
-        _ => {
-            let help = "what can be set: seed, numerics, vars.NAME, stages.STAGE.PARAMETER".to_owned();
-            return Err(Problem::new(format!("`{}` cannot be set", shown(path))).help(help).into());
-        }
-    }
-    Ok(())
-}
-
-fn set_var(root: &mut Table, name: &str, mut node: Node) -> Result<(), Refused> {
-    let vars = match root.get_mut("vars").map(|vars| &mut vars.value) {
-        Some(Raw::Table(table)) => table,
-        _ => return Err(Problem::new(format!("no variable `{}`", shown(name))).help("the pipeline has no [vars]".to_owned()).into()),
+/// The part that has a stage of this name in the whole pipeline, and what the part calls it.
+fn find<'s>(parts: &[Part], stage: &'s str) -> Option<(usize, &'s str)> {
+    let own = |(number, part): (usize, &Part)| {
+        let name = stage.strip_prefix(&part.prefix)?;
+        part.stage(name).map(|_| (number, name))
     };
-    let Some(old) = vars.get_mut(name) else {
-        let help = suggest(name, "variables", vars.keys());
-        return Err(Problem::new(format!("no variable `{}`", shown(name))).help(help).into());
-    };
-    let made_from_others = old.as_text().is_some_and(|text| text.contains("${"));
-    match (&old.value, &node.value) {
-        (Raw::Text(_), Raw::Int(_) | Raw::Float(_) | Raw::Bool(_) | Raw::List(_) | Raw::Table(_)) if !made_from_others => {
-            node.value = Raw::Text(node.text.take().unwrap_or_default());
+    parts.iter().enumerate().find_map(own)
+}
+
+/// One override on its way into the trees.
+struct Change<'a> {
+    parts: &'a mut [Part],
+    node: Node,
+    /// The place of the path.
+    path: &'a Span,
+    kinds: &'a Kinds,
+    shared: &'a Shared,
+}
+
+impl Change<'_> {
+    fn set(&mut self, path: &str) -> Result<(), Refused> {
+        let words: Vec<&str> = path.split('.').collect();
+        match words[..] {
+            ["seed" | "numerics"] => self.parts.iter_mut().for_each(|part| put(&mut part.root, &words, self.node.clone(), self.path)),
+            ["name"] => return Err(Problem::new("the name of a pipeline cannot be set from outside").into()),
+            ["vars", name] => self.var(name)?,
+            ["stages", stage, ref rest @ ..] if !rest.is_empty() => self.stage(stage, rest)?,
+            _ => {
+                let help = "what can be set: seed, numerics, vars.NAME, stages.STAGE.PARAMETER".to_owned();
+                return Err(Problem::new(format!("`{}` cannot be set", shown(path))).help(help).into());
+            }
         }
-        #[expect(clippy::cast_precision_loss, reason = "the variable is a number")]
-        (Raw::Float(_), Raw::Int(number)) => node.value = Raw::Float(*number as f64),
-        (old, new) if !made_from_others && sort(old) != sort(new) && !old_or_new_broken(old, new) => {
-            let what = Problem::new(format!("variable `{}` is {} in the file", shown(name), sort(old))).label(node.describe());
-            return Err(Refused { what, at: Some(node.span) });
-        }
-        _ => {}
+        Ok(())
     }
-    node.text = None;
-    *old = node;
-    Ok(())
-}
 
-fn old_or_new_broken(old: &Raw, new: &Raw) -> bool {
-    matches!(old, Raw::Broken) || matches!(new, Raw::Broken)
-}
+    /// Sets a variable in every file that has it.
+    fn var(&mut self, name: &str) -> Result<(), Refused> {
+        let mut found = false;
+        for part in self.parts.iter_mut() {
+            let place = if part.is_included() { format!("`{}`", part.file.display()) } else { "the file".to_owned() };
+            let Some(Raw::Table(table)) = part.root.get_mut("vars").map(|vars| &mut vars.value) else { continue };
+            let Some(old) = table.get_mut(name) else { continue };
+            let refused = |what| Refused { what, at: Some(self.node.span.clone()) };
+            *old = variable::fit(name, old, self.node.clone(), &place).map_err(refused)?;
+            found = true;
+        }
+        if found { Ok(()) } else { Err(self.no_variable(name).into()) }
+    }
 
-fn sort(value: &Raw) -> &'static str {
-    match value {
-        Raw::Text(_) => "text",
-        Raw::Int(_) | Raw::Float(_) => "a number",
-        Raw::Bool(_) => "true or false",
-        Raw::List(_) => "a list",
-        Raw::Table(_) | Raw::Broken => "a table",
+    fn no_variable(&self, name: &str) -> Problem {
+        let problem = Problem::new(format!("no variable `{}`", shown(name)));
+        let mut tables = self.parts.iter().rev().filter_map(Part::variables).peekable();
+        if tables.peek().is_none() {
+            return problem.help("the pipeline has no [vars]".to_owned());
+        }
+        let names: Vec<&str> = tables.flat_map(Table::keys).collect();
+        problem.help(suggest(name, "variables", names))
+    }
+
+    /// Sets a parameter of a stage, or of all stages that this name stands for.
+    fn stage(&mut self, stage: &str, rest: &[&str]) -> Result<(), Problem> {
+        if let Some((part, own)) = find(self.parts, stage) {
+            return self.parameter(part, own, rest);
+        }
+        let several = self.shared.get(stage).ok_or_else(|| self.no_stage(stage))?;
+        for name in several {
+            if let Some((part, own)) = find(self.parts, name) {
+                self.parameter(part, own, rest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn no_stage(&self, stage: &str) -> Problem {
+        let full = |part: &Part| -> Vec<String> {
+            part.stages().into_iter().flat_map(Table::keys).map(|name| format!("{}{name}", part.prefix)).collect()
+        };
+        let mut shared: Vec<String> = self.shared.keys().cloned().collect();
+        shared.sort();
+        let names: Vec<String> = self.parts.iter().flat_map(full).chain(shared).collect();
+        Problem::new(format!("no stage `{}`", shown(stage))).help(suggest(stage, "stages", names.iter().map(String::as_str)))
+    }
+
+    fn parameter(&mut self, part: usize, stage: &str, rest: &[&str]) -> Result<(), Problem> {
+        let Some(found) = self.parts[part].stage(stage) else { return Ok(()) };
+        let kind = found.as_table().and_then(|table| table.get("kind")?.as_text()).and_then(|kind| self.kinds.get(kind));
+        // An unknown kind is told where the stage is checked.
+        let Some(kind) = kind else { return Ok(()) };
+        declared(kind, found, rest)?;
+        let words = [&["stages", stage], rest].concat();
+        put(&mut self.parts[part].root, &words, self.node.clone(), self.path);
+        Ok(())
     }
 }
 

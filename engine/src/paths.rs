@@ -22,6 +22,11 @@ pub(crate) fn without_dots(path: &Path) -> PathBuf {
     whole
 }
 
+/// A folder below another, or beside it; the same where `path` is empty.
+pub(crate) fn joined(folder: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { folder.to_owned() } else { folder.join(path) }
+}
+
 /// A path whose links are followed as far as it exists.
 pub(crate) fn real(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));

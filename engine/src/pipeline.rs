@@ -1,6 +1,6 @@
 //! A checked pipeline.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 
 use crate::artifact::OutputSpec;
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::files;
 use crate::kind::StageKind;
 use crate::kinds::Kinds;
 use crate::overrides::Override;
 use crate::source::{Problem, Sink, Sources, Span};
+use crate::text_file::{self, Unreadable};
 use crate::values::Values;
 
 /// A pipeline file after checking: types fit, references resolve, nothing waits for itself. Files may still be missing:
@@ -31,15 +33,18 @@ pub struct Pipeline {
     pub strict: bool,
     /// The variables after substitution and overrides.
     pub vars: Map<String, Value>,
-    /// The stages, in the order of the file.
+    /// The stages: those of included files, in the order in which they are included, then the file's own.
     pub stages: Vec<StageSpec>,
+    /// Other names of stages that included files share, and the indices of these stages.
+    pub aliases: BTreeMap<String, usize>,
     pub(crate) sources: Sources,
 }
 
 /// One checked stage of a pipeline.
 #[derive(Clone)]
 pub struct StageSpec {
-    /// Its name: the word after `stages.`.
+    /// Its name: the word after `stages.`, with the names of the pipelines that were included to get there before it (`inner-tuned`). One that
+    /// several files share has the word alone where that is free.
     pub name: String,
     /// Its kind.
     pub kind: &'static dyn StageKind,
@@ -55,7 +60,9 @@ pub struct StageSpec {
     pub outputs: Vec<OutputSpec>,
     /// The seed in force.
     pub seed: u64,
-    /// The stage's name in the file.
+    /// The folder of the file that it stands in, absolute: where a program of the stage runs.
+    pub folder: PathBuf,
+    /// The stage's name in its file.
     pub span: Span,
 }
 
@@ -82,7 +89,8 @@ pub enum Source {
         /// Name of the output.
         output: String,
     },
-    /// A file or folder of the user's, as written: relative to the pipeline's folder, or absolute.
+    /// A file or folder of the user's: relative to the pipeline's folder, or absolute. As written, but that a path in an included file of
+    /// another folder begins with the way there.
     Path(PathBuf),
 }
 
@@ -108,15 +116,19 @@ impl Pipeline {
     /// # Errors
     /// Where the file cannot be read, or with everything that is wrong in it and in the overrides.
     pub fn load(file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Self, LoadError> {
-        let bytes = std::fs::read(file).map_err(|source| LoadError::Io { file: file.to_owned(), source })?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| not_text(file, &bytes, error))?;
-        Ok(Self::parse(text, file, kinds, overrides)?)
+        match text_file::read(file) {
+            Ok(text) => Ok(Self::parse(&text, file, kinds, overrides)?),
+            Err(Unreadable::Io(source)) => Err(LoadError::Io { file: file.to_owned(), source }),
+            Err(Unreadable::TooLarge) => Err(wrong(file, "", files::too_large()).into()),
+            Err(Unreadable::NotText(good)) => Err(wrong(file, &good, files::not_text()).into()),
+        }
     }
 
-    /// Checks the text of a pipeline file. Does no IO, but that links are followed where an input is absolute or goes through `..`.
+    /// Checks the text of a pipeline file. Reads the files that it includes, relative to `file`. Otherwise it does no IO, but that links are
+    /// followed where an input is absolute or goes through `..`, and where a file is included.
     ///
     /// # Errors
-    /// With everything that is wrong in the text and in the overrides, in the order of the file.
+    /// With everything that is wrong in the texts and in the overrides, in the order of the files.
     pub fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Self, Diagnostics> {
         crate::parse::parse(text, file, kinds, overrides)
     }
@@ -156,14 +168,14 @@ impl Pipeline {
         }
     }
 
-    /// The stage of this name.
+    /// The stage of this name, which may be one of several that it has.
     pub fn stage(&self, name: &str) -> Option<&StageSpec> {
-        self.stages.iter().find(|stage| stage.name == name)
+        self.stages.get(self.index(name)?)
     }
 
     /// The stage's index in [`Pipeline::stages`].
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.stages.iter().position(|stage| stage.name == name)
+        self.stages.iter().position(|stage| stage.name == name).or_else(|| self.aliases.get(name).copied())
     }
 
     /// Where a path as written in the pipeline lies.
@@ -182,12 +194,10 @@ impl Pipeline {
     }
 }
 
-/// The error for a file that is no UTF-8.
-fn not_text(file: &Path, bytes: &[u8], error: std::str::Utf8Error) -> Diagnostics {
-    let good = String::from_utf8_lossy(bytes.get(..error.valid_up_to()).unwrap_or_default()).into_owned();
-    let end = Span::file(good.len()..good.len());
-    let problem = Problem::new("the file is not UTF-8 text from here on");
-    Diagnostics(vec![Sources::new(file, &good, &[]).diagnostic(&end, problem)])
+/// The error for a file that is of use up to here only.
+fn wrong(file: &Path, good: &str, problem: Problem) -> Diagnostics {
+    let end = Span::of(0, good.len()..good.len());
+    Diagnostics(vec![Sources::new(file, good, &[]).diagnostic(&end, problem)])
 }
 
 fn tilde(path: &Path) -> Option<String> {
@@ -204,6 +214,7 @@ impl fmt::Debug for StageSpec {
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)
             .field("seed", &self.seed)
+            .field("folder", &self.folder)
             .field("span", &self.span)
             .finish()
     }

@@ -3,31 +3,32 @@
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
-use crate::artifact::OutputSpec;
 use crate::check::Draft;
 use crate::name::shown;
+use crate::part::Part;
 use crate::paths::{real, without_dots};
 use crate::pipeline::{InputSpec, Source};
 use crate::raw::{Node, Raw};
+use crate::reference::Known;
 use crate::source::{Problem, Sink, Span};
 
 /// The folder of results, which is nobody's to write.
 const STORE: &str = ".qapipe";
 
-/// Checks all places, and the inputs against them. `folder` is absolute; `file` is the pipeline file's name in it.
+/// Checks all places, and the inputs against them. `folder` is the pipeline's, absolute; of stages that are one only the first counts.
 pub(crate) fn check(
-    drafts: &[Draft],
-    outputs: &[Option<Vec<OutputSpec>>],
+    known: Known<'_>,
     inputs: &[Vec<InputSpec>],
+    is_first: &dyn Fn(usize) -> bool,
+    parts: &[Part],
     folder: &Path,
-    file: &Path,
     sink: &mut Sink,
 ) {
-    let mut places = Places::default();
-    for (draft, outputs) in drafts.iter().zip(outputs) {
+    let mut places = Places::new(parts, folder);
+    for (draft, outputs) in known.drafts.iter().zip(known.outputs).enumerate().filter(|(stage, _)| is_first(*stage)).map(|(_, both)| both) {
         for output in outputs.iter().flatten() {
             if let Some(place) = &output.place
-                && let Err(problem) = places.claim(place, draft, &output.name, file)
+                && let Err(problem) = places.claim(place, draft, &output.name)
             {
                 let span = written(&draft.table, &place.to_string_lossy()).unwrap_or_else(|| draft.span.clone());
                 sink.push(&span, || problem);
@@ -37,40 +38,52 @@ pub(crate) fn check(
     if places.whole.is_empty() {
         return;
     }
-    for input in inputs.iter().flatten() {
-        if let Source::Path(path) = &input.source
-            && let Some((place, owner)) = inside(folder, path).and_then(|path| places.touching(&path))
-        {
-            let message = format!("`{}` is written by stage `{}`", shown(&path.to_string_lossy()), owner.stage);
-            let label = if place.is_empty() { String::new() } else { format!("it holds `{}`", shown(place)) };
-            sink.push(&input.span, || Problem::new(message).label(label).help(format!("write `{}`", owner.reference())));
-        }
+    for (draft, inputs) in known.drafts.iter().zip(inputs) {
+        inputs.iter().for_each(|input| places.look_at(input, draft, sink));
     }
 }
 
 /// Which output a place belongs to.
 struct Owner<'a> {
-    stage: &'a str,
+    draft: &'a Draft,
     output: &'a str,
     is_first: bool,
 }
 
-impl Owner<'_> {
-    fn reference(&self) -> String {
-        if self.is_first { format!("@{}", self.stage) } else { format!("@{}.{}", self.stage, self.output) }
-    }
-}
-
-#[derive(Default)]
 struct Places<'a> {
-    /// By normal form.
+    parts: &'a [Part],
+    /// The pipeline's folder.
+    folder: &'a Path,
+    /// The pipeline's files, as places.
+    files: Vec<String>,
+    /// By place: relative to the pipeline's folder, or absolute where it lies elsewhere.
     whole: HashMap<String, Owner<'a>>,
     /// For each folder above a place, that place.
     above: HashMap<String, String>,
 }
 
 impl<'a> Places<'a> {
-    fn claim(&mut self, place: &Path, draft: &'a Draft, output: &'a str, file: &Path) -> Result<(), Problem> {
+    fn new(parts: &'a [Part], folder: &'a Path) -> Self {
+        let mut places = Self { parts, folder, files: Vec::new(), whole: HashMap::new(), above: HashMap::new() };
+        for part in parts {
+            let name = part.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let file = places.place(part, &name);
+            places.files.push(file);
+        }
+        places
+    }
+
+    /// What a place in a file is in the whole pipeline.
+    fn place(&self, part: &Part, normal: &str) -> String {
+        if part.home.as_os_str().is_empty() {
+            return normal.to_owned();
+        }
+        let whole = without_dots(&self.folder.join(&part.home).join(normal));
+        let place = whole.strip_prefix(without_dots(self.folder)).unwrap_or(&whole);
+        place.to_string_lossy().into_owned()
+    }
+
+    fn claim(&mut self, place: &Path, draft: &'a Draft, output: &'a str) -> Result<(), Problem> {
         let text = || shown(&place.to_string_lossy());
         let Some(normal) = normal(place).filter(|normal| !normal.is_empty()) else {
             let problem = Problem::new(format!("`{}` is not a place inside the pipeline's folder", text()));
@@ -79,21 +92,53 @@ impl<'a> Places<'a> {
         if normal == STORE || normal.starts_with(".qapipe/") {
             return Err(Problem::new(format!("`{}` lies in the store, which stages do not write", text())));
         }
-        if Path::new(&normal) == file {
-            return Err(Problem::new(format!("`{}` is the pipeline file itself", text())));
+        let normal = self.place(&self.parts[draft.part], &normal);
+        if let Some(file) = self.files.iter().position(|file| *file == normal) {
+            let what = if file == draft.part { "the pipeline file itself" } else { "a pipeline file" };
+            return Err(Problem::new(format!("`{}` is {what}", text())));
         }
         if let Some((other, owner)) = self.touching(&normal) {
-            let problem = Problem::new(format!("`{}` is written by stage `{}` already", text(), owner.stage));
+            let problem = Problem::new(format!("`{}` is written by stage `{}` already", text(), self.name(owner, draft)));
             return Err(if other.is_empty() { problem } else { problem.label(format!("it holds `{}`", shown(other))) });
         }
         let is_first = output == first_name(draft).unwrap_or(output);
-        for (at, _) in normal.match_indices('/') {
+        for (at, _) in normal.match_indices('/').filter(|(at, _)| *at > 0) {
             if !self.above.contains_key(&normal[..at]) {
                 self.above.insert(normal[..at].to_owned(), normal.clone());
             }
         }
-        self.whole.insert(normal, Owner { stage: &draft.name, output, is_first });
+        self.whole.insert(normal, Owner { draft, output, is_first });
         Ok(())
+    }
+
+    /// Tells if a stage reads a path that another one writes.
+    fn look_at(&self, input: &InputSpec, draft: &Draft, sink: &mut Sink) {
+        let Source::Path(path) = &input.source else { return };
+        let Some((place, owner)) = self.of(path).and_then(|path| self.touching(&path)) else { return };
+        let message = format!("`{}` is written by stage `{}`", shown(&path.to_string_lossy()), self.name(owner, draft));
+        let label = if place.is_empty() { String::new() } else { format!("it holds `{}`", shown(place)) };
+        sink.push(&input.span, || Problem::new(message).label(label).help(self.reference(owner, draft)));
+    }
+
+    /// An input as a place. Either may be written through `..` or linked folders.
+    fn of(&self, path: &Path) -> Option<String> {
+        let found = inside(self.folder, path);
+        let is_elsewhere = || self.parts.iter().any(|part| !part.home.as_os_str().is_empty());
+        found.or_else(|| is_elsewhere().then(|| without_dots(&self.folder.join(path)).to_string_lossy().into_owned()))
+    }
+
+    /// An owner's name as the file of another stage may use it, or else as the whole pipeline does.
+    fn name(&self, owner: &Owner<'_>, asking: &Draft) -> String {
+        let prefix = if owner.draft.part == asking.part { "" } else { &self.parts[owner.draft.part].prefix };
+        format!("{prefix}{}", owner.draft.name)
+    }
+
+    /// How to reach an owner from another stage of its file, or from the pipeline file itself.
+    fn reference(&self, owner: &Owner<'_>, asking: &Draft) -> Option<String> {
+        let reachable = owner.draft.part == asking.part || !self.parts[asking.part].is_included();
+        let name = self.name(owner, asking);
+        let written = if owner.is_first { format!("write `@{name}`") } else { format!("write `@{name}.{}`", owner.output) };
+        reachable.then_some(written)
     }
 
     /// The place that is this path, holds it, or lies in it (only then it is named), and whose it is.
@@ -102,7 +147,8 @@ impl<'a> Places<'a> {
         if let Some(owner) = around.filter_map(|path| self.whole.get(path)).next() {
             return Some(("", owner));
         }
-        let inner = if normal.is_empty() { self.above.values().next() } else { self.above.get(normal) }?;
+        let is_inside = |place: &&String| !place.starts_with('/');
+        let inner = if normal.is_empty() { self.above.values().find(is_inside) } else { self.above.get(normal) }?;
         self.whole.get(inner).map(|owner| (inner.as_str(), owner))
     }
 }

@@ -1,10 +1,13 @@
 //! TOML as a tree that remembers where everything stood, in the order of the file.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
-use crate::source::{Problem, Sink, Span};
+use crate::source::{Origin, Problem, Sink, Span};
 
 /// How deep lists and tables may be nested.
 const DEPTH: usize = 32;
@@ -16,6 +19,9 @@ pub(crate) struct Node {
     pub(crate) span: Span,
     /// What a value that is not a text reads as where a text is wanted: `5` from `${vars.x}` or from the command line.
     pub(crate) text: Option<String>,
+    /// Where a path starts from, relative to the pipeline's folder, if not from the folder of the file that it is used in: a variable of the
+    /// including file means a path from there.
+    pub(crate) home: Option<Arc<Path>>,
 }
 
 /// A value.
@@ -45,11 +51,21 @@ pub(crate) struct Entry {
 
 impl Node {
     pub(crate) fn new(value: Raw, span: Span) -> Self {
-        Self { value, span, text: None }
+        Self { value, span, text: None, home: None }
     }
 
     pub(crate) fn broken(span: Span) -> Self {
         Self::new(Raw::Broken, span)
+    }
+
+    /// Says where paths in it start from, where that is not known yet.
+    pub(crate) fn at_home(&mut self, home: &Arc<Path>) {
+        self.home.get_or_insert_with(|| Arc::clone(home));
+        match &mut self.value {
+            Raw::List(items) => items.iter_mut().for_each(|item| item.at_home(home)),
+            Raw::Table(table) => table.0.iter_mut().for_each(|entry| entry.node.at_home(home)),
+            _ => {}
+        }
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -146,18 +162,18 @@ impl Table {
     }
 }
 
-/// A whole TOML document; nothing if it does not parse.
-pub(crate) fn document(text: &str, sink: &mut Sink) -> Option<Table> {
+/// The whole TOML document that is the file of this number; nothing if it does not parse.
+pub(crate) fn document(text: &str, file: u32, sink: &mut Sink) -> Option<Table> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let span = Span::file(error.span().unwrap_or(text.len()..text.len()));
+        let span = Span::of(file, error.span().unwrap_or(text.len()..text.len()));
         sink.push(&span, || Problem::new(lower_first(error.message())));
     }
-    errors.is_empty().then(|| Reader { origin: 0, offset: 0, sink }.table(table.into_inner(), 0))
+    errors.is_empty().then(|| Reader { origin: Origin::File(file), offset: 0, sink }.table(table.into_inner(), 0))
 }
 
 /// One TOML value as it stands in an override, `offset` bytes into its text; nothing if it is no TOML, or none that a pipeline can hold.
-pub(crate) fn override_value(text: &str, origin: u32, offset: usize) -> Option<Node> {
+pub(crate) fn override_value(text: &str, origin: Origin, offset: usize) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
     let mut sink = Sink::default();
     let node = Reader { origin, offset, sink: &mut sink }.node(value, 0);
@@ -171,7 +187,7 @@ fn lower_first(message: &str) -> String {
 }
 
 struct Reader<'a> {
-    origin: u32,
+    origin: Origin,
     offset: usize,
     sink: &'a mut Sink,
 }

@@ -1,51 +1,58 @@
 //! References between stages: what they name, whether it fits, and whether stages wait for one another in a circle.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::artifact::OutputSpec;
 use crate::check::{Draft, DraftInput, From};
+use crate::names::Names;
 use crate::nearest::suggest;
 use crate::param::Accepts;
+use crate::part::Part;
 use crate::pipeline::{InputSpec, Source};
-use crate::source::{Problem, Sink};
+use crate::source::{Problem, Sink, Span};
 
-/// Resolves all references. `outputs` holds what each stage gives; nothing where it is not known because of an error.
-/// A reference that does not resolve is told and left out.
-pub(crate) fn resolve(drafts: &[Draft], outputs: &[Option<Vec<OutputSpec>>], sink: &mut Sink) -> Vec<Vec<InputSpec>> {
-    let index: HashMap<&str, usize> = drafts.iter().enumerate().map(|(index, draft)| (draft.name.as_str(), index)).collect();
-    let mut resolver = Resolver { drafts, outputs, index, sink };
-    let inputs: Vec<Vec<InputSpec>> = (0..drafts.len()).map(|stage| resolver.stage(stage)).collect();
-    circles(drafts, &inputs, sink);
+/// Stages that have been checked one by one, and what each gives; nothing where that is not known because of an error.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) drafts: &'a [Draft],
+    pub(crate) outputs: &'a [Option<Vec<OutputSpec>>],
+}
+
+/// Resolves all references of the stages of one file, which `names` names. A reference that does not resolve is told and left out.
+pub(crate) fn resolve(known: Known<'_>, stages: Range<usize>, names: &Names, parts: &[Part], sink: &mut Sink) -> Vec<Vec<InputSpec>> {
+    let mut resolver = Resolver { known, names, parts, sink };
+    let inputs: Vec<Vec<InputSpec>> = stages.clone().map(|stage| resolver.stage(&known.drafts[stage])).collect();
+    circles(&known.drafts[stages.clone()], stages.start, &inputs, sink);
     inputs
 }
 
 struct Resolver<'a> {
-    drafts: &'a [Draft],
-    outputs: &'a [Option<Vec<OutputSpec>>],
-    index: HashMap<&'a str, usize>,
+    known: Known<'a>,
+    names: &'a Names,
+    parts: &'a [Part],
     sink: &'a mut Sink,
 }
 
 impl<'a> Resolver<'a> {
-    fn stage(&mut self, stage: usize) -> Vec<InputSpec> {
-        let drafts = self.drafts;
-        drafts[stage].inputs.iter().filter_map(|input| self.input(&drafts[stage], input)).collect()
+    fn stage(&mut self, draft: &Draft) -> Vec<InputSpec> {
+        draft.inputs.iter().filter_map(|input| self.input(draft, input)).collect()
     }
 
     fn input(&mut self, draft: &Draft, input: &DraftInput) -> Option<InputSpec> {
         let source = match &input.from {
-            From::Path(path) => Source::Path(path.into()),
+            From::Path(path) => Source::Path(input.home.as_ref().unwrap_or(&self.parts[draft.part].home).join(path)),
             From::Stage { stage, output } => self.reference(draft, input, stage, output.as_deref())?,
         };
         Some(InputSpec { param: input.param.clone(), source, part: input.accepts.part, span: input.span.clone() })
     }
 
     fn reference(&mut self, draft: &Draft, input: &DraftInput, stage: &str, output: Option<&str>) -> Option<Source> {
-        let Some(&index) = self.index.get(stage) else {
-            let names = self.drafts.iter().map(|other| other.name.as_str()).filter(|name| *name != draft.name);
+        let Some(index) = self.names.get(stage) else {
+            let names = self.names.iter().filter(|name| *name != draft.name);
             self.sink.push(&input.span, || Problem::new(format!("unknown stage `@{stage}`")).help(suggest(stage, "stages", names)));
             return None;
         };
@@ -53,7 +60,7 @@ impl<'a> Resolver<'a> {
             self.sink.push(&input.span, || Problem::new(format!("stage `{stage}` refers to itself")));
             return None;
         }
-        let given: &'a [OutputSpec] = match &self.outputs[index] {
+        let given: &'a [OutputSpec] = match &self.known.outputs[index] {
             Some(given) => given,
             // The stage is unsound, which has been told: its edges still count for circles.
             None => return Some(Source::Stage { index, output: output.unwrap_or_default().to_owned() }),
@@ -80,25 +87,25 @@ impl<'a> Resolver<'a> {
             return;
         }
         let From::Stage { stage, output } = &input.from else { return };
-        let (drafts, outputs) = (self.drafts, self.outputs);
+        let (known, names) = (self.known, self.names);
         let written = output.as_ref().map_or_else(|| format!("@{stage}"), |output| format!("@{stage}.{output}"));
         self.sink.push(&input.span, || {
             let better = given.iter().find(|spec| accepted.contains(&spec.artifact)).map(|spec| format!("`@{stage}.{}` is one", spec.name));
-            let better = better.or_else(|| that_give(drafts, outputs, draft, input.accepts));
+            let better = better.or_else(|| that_give(known, names, draft, input.accepts));
             Problem::new(format!("`{written}` is {}; `{}` wants {}", found.artifact.noun(), input.param, wants(input.accepts))).help(better)
         });
     }
 }
 
 /// Help that names the other stages that give what is wanted, if there are any.
-fn that_give(drafts: &[Draft], outputs: &[Option<Vec<OutputSpec>>], asking: &Draft, accepts: Accepts) -> Option<String> {
+fn that_give(known: Known<'_>, names: &Names, asking: &Draft, accepts: Accepts) -> Option<String> {
     const SHOWN: usize = 5;
-    let gives = |outputs: &Option<Vec<OutputSpec>>| {
-        outputs.as_ref().and_then(|outputs| outputs.first()).is_some_and(|first| accepts.types.contains(&first.artifact))
+    let gives = |name: &str| {
+        let outputs = names.get(name).and_then(|index| known.outputs[index].as_ref());
+        outputs.and_then(|outputs| outputs.first()).is_some_and(|first| accepts.types.contains(&first.artifact))
     };
-    let others = drafts.iter().zip(outputs).filter(|(draft, outputs)| gives(outputs) && draft.name != asking.name);
-    let names = others.map(|(draft, _)| format!("`@{}`", draft.name));
-    let names: Vec<String> = names.take(SHOWN).collect();
+    let others = names.iter().filter(|name| *name != asking.name && gives(name));
+    let names: Vec<String> = others.take(SHOWN).map(|name| format!("`@{name}`")).collect();
     match names.len() {
         0 => None,
         1 => Some(format!("{} is one", names[0])),
@@ -112,28 +119,22 @@ fn wants(accepts: Accepts) -> String {
 }
 
 /// Tells one circle for every knot of stages that wait for one another.
-fn circles(drafts: &[Draft], inputs: &[Vec<InputSpec>], sink: &mut Sink) {
-    let mut graph = DiGraph::<(), ()>::with_capacity(drafts.len(), drafts.len());
-    for _ in drafts {
-        graph.add_node(());
-    }
-    for (stage, inputs) in inputs.iter().enumerate() {
-        for (from, _) in edges(inputs) {
-            graph.add_edge(NodeIndex::new(stage), NodeIndex::new(from), ());
-        }
-    }
+/// The stages are those of one file, numbered from `start`: what it includes does not wait for it.
+fn circles(drafts: &[Draft], start: usize, inputs: &[Vec<InputSpec>], sink: &mut Sink) {
+    let waits = Waits { start, inputs };
+    let graph = waits.graph();
     if petgraph::algo::toposort(&graph, None).is_ok() {
         return;
     }
     for knot in kosaraju_scc(&graph) {
         if knot.len() > 1 {
-            circle(drafts, inputs, &knot, sink);
+            circle(drafts, &waits, &knot, sink);
         }
     }
 }
 
 /// Walks from the knot's first stage along first references within the knot until a stage comes again.
-fn circle(drafts: &[Draft], inputs: &[Vec<InputSpec>], knot: &[NodeIndex], sink: &mut Sink) {
+fn circle(drafts: &[Draft], waits: &Waits<'_>, knot: &[NodeIndex], sink: &mut Sink) {
     const SHOWN: usize = 20;
     let members: std::collections::HashSet<usize> = knot.iter().map(|node| node.index()).collect();
     let Some(&first) = members.iter().min() else { return };
@@ -142,7 +143,7 @@ fn circle(drafts: &[Draft], inputs: &[Vec<InputSpec>], knot: &[NodeIndex], sink:
     let mut stage = first;
     while !position.contains_key(&stage) {
         position.insert(stage, walk.len());
-        let Some((next, span)) = edges(&inputs[stage]).find(|(next, _)| members.contains(next)) else { return };
+        let Some((next, span)) = waits.edges(stage).find(|(next, _)| members.contains(next)) else { return };
         walk.push((stage, span));
         stage = next;
     }
@@ -161,9 +162,38 @@ fn circle(drafts: &[Draft], inputs: &[Vec<InputSpec>], knot: &[NodeIndex], sink:
     });
 }
 
-fn edges(inputs: &[InputSpec]) -> impl Iterator<Item = (usize, &crate::source::Span)> {
-    inputs.iter().filter_map(|input| match input.source {
-        Source::Stage { index, .. } => Some((index, &input.span)),
-        Source::Path(_) => None,
-    })
+/// Who waits for whom among the stages of one file.
+struct Waits<'a> {
+    /// The number of its first stage.
+    start: usize,
+    inputs: &'a [Vec<InputSpec>],
+}
+
+impl<'a> Waits<'a> {
+    fn edges(&self, stage: usize) -> impl Iterator<Item = (usize, &'a Span)> + use<'a> {
+        let start = self.start;
+        self.inputs[stage].iter().filter_map(move |input| match input.source {
+            Source::Stage { index, .. } => Some((index.checked_sub(start)?, &input.span)),
+            Source::Path(_) => None,
+        })
+    }
+
+    fn graph(&self) -> DiGraph<(), ()> {
+        let mut graph = DiGraph::with_capacity(self.inputs.len(), self.inputs.len());
+        for _ in self.inputs {
+            graph.add_node(());
+        }
+        for stage in 0..self.inputs.len() {
+            for (from, _) in self.edges(stage) {
+                graph.add_edge(NodeIndex::new(stage), NodeIndex::new(from), ());
+            }
+        }
+        graph
+    }
+}
+
+/// The stages of one file, numbered from `start`, each after those that it waits for; nothing if there is a circle.
+pub(crate) fn order(start: usize, inputs: &[Vec<InputSpec>]) -> Option<Vec<usize>> {
+    let sorted = petgraph::algo::toposort(&Waits { start, inputs }.graph(), None).ok()?;
+    Some(sorted.into_iter().rev().map(|node| start + node.index()).collect())
 }

@@ -20,7 +20,7 @@ pub fn schema(kinds: &Kinds) -> Value {
     );
     definitions.insert("stage".to_owned(), stage(kinds));
     definitions.extend(kinds.iter().map(|kind| (format!("kind.{}", kind.name()), definition(kind))));
-    let var = json!({ "type": ["string", "number", "boolean", "array"] });
+    let var = var();
     let name = json!({ "type": "string", "pattern": NAME, "description": "Name of the pipeline; the file's name if absent." });
     let seed = json!({ "type": "integer", "minimum": 0, "default": 0, "description": "Seed of every stage that has none of its own." });
     let numerics = json!({
@@ -33,15 +33,44 @@ pub fn schema(kinds: &Kinds) -> Value {
         "title": "qapipe pipeline",
         "type": "object",
         "additionalProperties": false,
-        "required": ["stages"],
+        "anyOf": [{ "required": ["stages"] }, { "required": ["include"] }],
         "properties": {
             "name": name,
+            "include": include(),
             "seed": seed,
             "numerics": numerics,
             "vars": { "type": "object", "description": "Values for ${vars.NAME}.", "propertyNames": names, "additionalProperties": var },
             "stages": { "type": "object", "propertyNames": names, "minProperties": 1, "additionalProperties": { "$ref": "#/$defs/stage" } },
         },
         "$defs": definitions,
+    })
+}
+
+/// The value of a variable.
+fn var() -> Value {
+    json!({ "type": ["string", "number", "boolean", "array"] })
+}
+
+/// Other pipelines whose stages join the graph.
+fn include() -> Value {
+    let file = json!({ "type": "string", "minLength": 1, "description": "Path of the pipeline file, relative to this one." });
+    let in_full = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["file"],
+        "properties": {
+            "file": file,
+            "name": { "type": "string", "pattern": NAME, "description": "What its stages' names begin with; its own name if absent." },
+            "vars": {
+                "type": "object", "description": "Variables of the file, set to other values.",
+                "propertyNames": { "pattern": NAME }, "additionalProperties": var(),
+            },
+        },
+    });
+    json!({
+        "type": "array",
+        "items": { "anyOf": [file, in_full] },
+        "description": "Pipelines whose stages join this one's, as NAME-STAGE. Stages that are made from the same are one.",
     })
 }
 

@@ -1,5 +1,6 @@
 //! Where a piece of a pipeline was written, and the pile of errors that point there.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,21 +8,35 @@ use std::sync::Arc;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::overrides::Override;
 
-/// A place in what the user wrote: bytes of the pipeline file or of one override.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// A place in what the user wrote: bytes of a pipeline file or of one override.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
-    /// 0 for the pipeline file; n for the n-th override.
-    pub(crate) origin: u32,
+    pub(crate) origin: Origin,
     /// First byte.
     pub(crate) start: usize,
     /// Byte after the last.
     pub(crate) end: usize,
 }
 
+/// The text that a span points into. Files come before overrides, the pipeline file itself before those that it includes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Origin {
+    /// The file of this number; 0 is the pipeline file itself.
+    File(u32),
+    /// The override of this number, from 0.
+    Override(u32),
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self::File(0)
+    }
+}
+
 impl Span {
-    /// Bytes of the pipeline file.
-    pub(crate) fn file(range: Range<usize>) -> Self {
-        Self { origin: 0, start: range.start, end: range.end }
+    /// Bytes of a file.
+    pub(crate) fn of(file: u32, range: Range<usize>) -> Self {
+        Self { origin: Origin::File(file), start: range.start, end: range.end }
     }
 
     /// The bytes, within the text that the span belongs to.
@@ -29,43 +44,68 @@ impl Span {
         self.start..self.end
     }
 
-    /// Whether it points into an override rather than into the file.
+    /// Whether it points into an override rather than into a file.
     pub fn is_override(&self) -> bool {
-        self.origin > 0
+        matches!(self.origin, Origin::Override(_))
     }
 }
 
 /// The texts that spans point into.
 #[derive(Clone, Debug)]
 pub(crate) struct Sources {
-    file: PathBuf,
-    text: Arc<str>,
+    /// The pipeline file, then those that it includes, each once.
+    files: Vec<(PathBuf, Arc<str>)>,
     overrides: Vec<Arc<str>>,
 }
 
 impl Sources {
     pub(crate) fn new(file: &Path, text: &str, overrides: &[Override]) -> Self {
         let overrides = overrides.iter().map(|o| Arc::from(o.to_string())).collect();
-        Self { file: file.to_owned(), text: Arc::from(text), overrides }
+        Self { files: vec![(file.to_owned(), Arc::from(text))], overrides }
+    }
+
+    /// Adds an included file; gives its number.
+    pub(crate) fn add(&mut self, file: &Path, text: &str) -> u32 {
+        self.files.push((file.to_owned(), Arc::from(text)));
+        u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// The text of the pipeline file.
     pub(crate) fn text(&self) -> &Arc<str> {
-        &self.text
+        self.text_of(0)
+    }
+
+    /// The text of the file of this number.
+    pub(crate) fn text_of(&self, file: u32) -> &Arc<str> {
+        &self.file(file).1
+    }
+
+    fn file(&self, file: u32) -> &(PathBuf, Arc<str>) {
+        self.files.get(file as usize).unwrap_or(&self.files[0])
+    }
+
+    /// The file or override that a span points into, and its text.
+    fn origin(&self, span: &Span) -> (PathBuf, &Arc<str>) {
+        let file = match span.origin {
+            Origin::File(file) => file,
+            Origin::Override(number) => match self.overrides.get(number as usize) {
+                Some(text) => return (PathBuf::from(Diagnostic::OVERRIDE), text),
+                None => 0,
+            },
+        };
+        let (file, text) = self.file(file);
+        (file.clone(), text)
     }
 
     pub(crate) fn diagnostic(&self, span: &Span, problem: Problem) -> Diagnostic {
-        let (file, source) = match span.origin.checked_sub(1).and_then(|n| self.overrides.get(n as usize)) {
-            Some(text) => (PathBuf::from(Diagnostic::OVERRIDE), text),
-            None => (self.file.clone(), &self.text),
-        };
+        let (file, source) = self.origin(span);
         let Problem { message, label, help } = problem;
         Diagnostic { file, source: Arc::clone(source), span: span.range(), message, label, help }
     }
 }
 
 /// What is wrong, without the place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Problem {
     message: String,
     label: String,
@@ -124,11 +164,14 @@ impl Sink {
         self.found.len() + self.more
     }
 
-    /// Nothing if there was no error; otherwise all of them, those in the file first, in its order.
+    /// Nothing if there was no error; otherwise all of them, those in files first, in their order. A file that is included twice has its
+    /// errors told once.
     pub(crate) fn finish(mut self, sources: &Sources) -> Result<(), Diagnostics> {
+        let mut told = HashSet::new();
+        self.found.retain(|found| told.insert(found.clone()));
         self.found.sort_by(|(a, _), (b, _)| a.cmp(b));
         if self.more > 0 {
-            let end = Span::file(sources.text.len()..sources.text.len());
+            let end = Span::of(0, sources.text().len()..sources.text().len());
             self.found.push((end, Problem::new(format!("{} more errors", self.more))));
         }
         if self.found.is_empty() {

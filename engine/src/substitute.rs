@@ -1,6 +1,8 @@
 //! `[vars]`, and `${vars.x}` in texts.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -44,9 +46,10 @@ enum Piece<'t> {
 }
 
 impl Vars {
-    /// Reads `[vars]` and works out every variable.
-    pub(crate) fn read(table: Table, sink: &mut Sink) -> Self {
-        let mut vars = Self { names: Vec::new(), states: HashMap::new(), chain: Vec::new(), made: 0 };
+    /// Reads `[vars]` and works out every variable. Those that are `given` have their value already. `made` is what other files of the
+    /// pipeline have made.
+    pub(crate) fn read(table: Table, mut given: HashMap<String, Node>, made: usize, sink: &mut Sink) -> Self {
+        let mut vars = Self { names: Vec::new(), states: HashMap::new(), chain: Vec::new(), made };
         for entry in table.0 {
             if !is_name(&entry.key) {
                 sink.push(&entry.span, || no_name("a variable", &entry.key));
@@ -60,7 +63,8 @@ impl Vars {
                 node.value = Raw::Broken;
             }
             vars.names.push(entry.key.clone());
-            vars.states.insert(entry.key, State::Written(node));
+            let state = given.remove(&entry.key).map_or(State::Written(node), State::Done);
+            vars.states.insert(entry.key, state);
         }
         for name in vars.names.clone() {
             vars.resolve(&name, sink);
@@ -77,13 +81,36 @@ impl Vars {
         self.names.iter().map(|name| (name.clone(), value(name))).collect()
     }
 
+    /// How many bytes the substitutions have made so far.
+    pub(crate) fn made(&self) -> usize {
+        self.made
+    }
+
+    /// Counts on from what other files have made.
+    pub(crate) fn go_on_from(&mut self, made: usize) {
+        self.made = made;
+    }
+
+    /// A variable's value for an included file; nothing if there is none, or it is broken.
+    pub(crate) fn value(&mut self, name: &str, sink: &mut Sink) -> Option<Node> {
+        let Some(State::Done(node)) = self.states.get(name) else { return None };
+        let node = node.clone();
+        self.pass(&node, sink).filter(|node| !node.is_broken())
+    }
+
+    /// A copy of a value for an included file; nothing if that makes too much.
+    pub(crate) fn pass(&mut self, node: &Node, sink: &mut Sink) -> Option<Node> {
+        self.spend(size(node), &node.span, sink).map(|()| node.clone())
+    }
+
     /// Replaces `${vars.x}` in all texts of a value; what cannot be replaced is broken afterwards.
     pub(crate) fn expand(&mut self, node: &mut Node, sink: &mut Sink) {
         match &mut node.value {
             Raw::Text(text) if text.contains("${") => {
                 let text = std::mem::take(text);
-                let span = node.span.clone();
+                let (span, home) = (node.span.clone(), node.home.take());
                 *node = self.expand_text(&text, &span, sink).unwrap_or_else(|| Node::broken(span));
+                node.home = node.home.take().or(home);
             }
             Raw::List(items) => items.iter_mut().for_each(|item| self.expand(item, sink)),
             Raw::Table(table) => table.0.iter_mut().for_each(|entry| self.expand(&mut entry.node, sink)),
@@ -103,6 +130,7 @@ impl Vars {
             stamp(&mut node, span);
             return Some(node);
         }
+        let home = self.home(&pieces);
         let mut whole = String::new();
         let mut sound = true;
         for piece in pieces {
@@ -119,7 +147,16 @@ impl Vars {
             }
         }
         self.spend(whole.len(), span, sink)?;
-        sound.then(|| Node::new(Raw::Text(whole), span.clone()))
+        sound.then(|| Node { home, ..Node::new(Raw::Text(whole), span.clone()) })
+    }
+
+    /// Where a path of these pieces starts from: where its beginning was written.
+    fn home(&self, pieces: &[Piece<'_>]) -> Option<Arc<Path>> {
+        let Some(Piece::Var(name)) = pieces.first() else { return None };
+        match self.states.get(*name) {
+            Some(State::Done(node)) => node.home.clone(),
+            _ => None,
+        }
     }
 
     /// A variable's value as it stands inside a text.

@@ -1,6 +1,7 @@
 //! Why a stage would run: down to what the user changed.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
 
 use qapipe_cache::{Digest, Record};
 
@@ -27,7 +28,9 @@ pub struct WhyStep {
     /// What differs from its last result; empty where it is new or not known yet. Of a stage upstream that is cached: what differs
     /// from the result that the stage after it read last.
     pub changes: Vec<Change>,
-    /// Line of the stage in the pipeline file, from 1.
+    /// The file that the stage stands in: the pipeline file or one that it includes.
+    pub file: PathBuf,
+    /// Line of the stage in that file, from 1.
     pub line: usize,
 }
 
@@ -74,8 +77,9 @@ impl Engine {
             (Decision::Cached, Some(Ok(keyed)), Some(read)) => self.changes_since(spec, &read, keyed),
             _ => Vec::new(),
         };
-        let line = self.pipeline.diagnostic(&spec.span, "").position().0;
-        Ok(WhyStep { stage: spec.name.clone(), decision, changes, line })
+        let place = self.pipeline.diagnostic(&spec.span, "");
+        let line = place.position().0;
+        Ok(WhyStep { stage: spec.name.clone(), decision, changes, file: place.file, line })
     }
 
     /// The stage has run since, in another run: what makes its result differ from the one with this output.

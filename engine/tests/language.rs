@@ -193,12 +193,11 @@ fn a_pipeline_grows_only_so_far() {
 #[test]
 fn keys_of_the_file() {
     assert_eq!(
-        errors("nmae = \"x\"\nmatrix = 1\nextends = \"x\"\ninclude = []\n[lora]\nkind = \"train\"\n[stages.d]\nkind = \"dataset\"\n", &[]),
+        errors("nmae = \"x\"\nmatrix = 1\nextends = \"x\"\n[lora]\nkind = \"train\"\n[stages.d]\nkind = \"dataset\"\n", &[]),
         "p.toml:1:1: unknown key `nmae` (did you mean `name`?)\n\
          p.toml:2:1: `matrix` is not supported yet\n\
          p.toml:3:1: `extends` is not supported yet\n\
-         p.toml:4:1: `include` is not supported yet\n\
-         p.toml:5:2: unknown key `lora` (a stage is written `[stages.lora]`)"
+         p.toml:4:2: unknown key `lora` (a stage is written `[stages.lora]`)"
     );
     assert_eq!(
         errors("name = \"a/b\"\nseed = -1\nvars = 3\nnumerics = 1\nstages = []\n", &[]),

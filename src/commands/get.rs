@@ -37,6 +37,7 @@ pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
 /// The result that the stage has now.
 fn current(engine: &Engine, stage: &str) -> Result<Record, Failure> {
     let plan = engine.plan()?;
+    let stage = engine.pipeline().stage(stage).map_or(stage, |spec| spec.name.as_str());
     let key = plan.stages.iter().find(|planned| planned.stage == stage).and_then(|planned| planned.key);
     let record = key.map(|key| engine.store().record(&key)).transpose()?.flatten();
     record.ok_or_else(|| {

@@ -31,7 +31,8 @@ fn to_json(pipeline: &Pipeline, graph: &Graph) -> Value {
         let spec = &pipeline.stages[index];
         let before: Vec<&str> = graph.dependencies(index).into_iter().map(|before| pipeline.stages[before].name.as_str()).collect();
         let outputs: Vec<Value> = spec.outputs.iter().map(|output| json!({ "name": output.name, "type": output.artifact.0 })).collect();
-        json!({ "stage": spec.name, "kind": spec.kind.name(), "after": before, "outputs": outputs })
+        let also: Vec<&String> = pipeline.aliases.iter().filter(|(_, stage)| **stage == index).map(|(alias, _)| alias).collect();
+        json!({ "stage": spec.name, "also": also, "kind": spec.kind.name(), "after": before, "outputs": outputs })
     };
     json!({ "pipeline": pipeline.name, "stages": graph.order().iter().map(stage).collect::<Vec<_>>() })
 }

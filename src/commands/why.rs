@@ -1,6 +1,6 @@
 //! `qapipe why`: the facets that changed, down to the root cause.
 
-use qapipe_engine::{Change, Decision, Engine, Options, Why, WhyStep};
+use qapipe_engine::{Change, Decision, Options, Why, WhyStep};
 use serde_json::{Value, json};
 
 use super::plan::decision_json;
@@ -18,16 +18,15 @@ pub(super) fn run(args: args::Why, session: &Session) -> Result<(), Failure> {
     if session.printer.json {
         session.printer.json(&json!({ "pipeline": engine.pipeline().name, "steps": why.steps.iter().map(to_json).collect::<Vec<_>>() }))
     } else {
-        session.printer.data(&to_text(&engine, &why))
+        session.printer.data(&to_text(&why))
     }
 }
 
 /// The stage asked for, then what lies behind it; causes that the user changed come last.
-fn to_text(engine: &Engine, why: &Why) -> String {
-    let file = engine.pipeline().file.display();
+fn to_text(why: &Why) -> String {
     let mut text = String::new();
     for step in &why.steps {
-        let place = styled(DIM, &format!("({file}:{})", step.line));
+        let place = styled(DIM, &format!("({}:{})", step.file.display(), step.line));
         text.push_str(&format!("{}  {}  {place}\n", styled(BOLD, &step.stage), verdict(step)));
         step.changes.iter().for_each(|change| text.push_str(&format!("    {change}\n")));
     }
@@ -53,6 +52,7 @@ fn to_json(step: &WhyStep) -> Value {
     let changes: Vec<Value> = step.changes.iter().map(change).collect();
     let mut fields = decision_json(&step.decision);
     fields["stage"] = json!(step.stage);
+    fields["file"] = json!(project::text(&step.file));
     fields["line"] = json!(step.line);
     fields["changes"] = json!(changes);
     fields

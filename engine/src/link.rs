@@ -1,0 +1,210 @@
+//! From stages that were checked one by one to the stages that the engine runs: references, places, and what is shared.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::artifact::OutputSpec;
+use crate::check::Draft;
+use crate::name::{is_name, no_name};
+use crate::names::Names;
+use crate::overrides::Shared;
+use crate::part::Part;
+use crate::pipeline::{InputSpec, Source, StageSpec};
+use crate::reference::{self, Known};
+use crate::sharing::Sharing;
+use crate::source::{Problem, Sink};
+use crate::{paths, place};
+
+/// The stages of a pipeline, linked.
+#[derive(Default)]
+pub(crate) struct Linked {
+    /// None if something is wrong.
+    pub(crate) stages: Vec<StageSpec>,
+    /// Other names of stages.
+    pub(crate) aliases: BTreeMap<String, usize>,
+    /// The names that stand for several stages that are one.
+    pub(crate) shared: Shared,
+}
+
+/// Checks what lies between stages, and makes them what the engine runs. `folder` is the pipeline's; the drafts come in the order of the parts.
+pub(crate) fn link(parts: &[Part], mut drafts: Vec<Draft>, folder: &Path, strict: bool, sink: &mut Sink) -> Linked {
+    let outputs: Vec<Option<Vec<OutputSpec>>> = drafts.iter_mut().map(|draft| outputs(draft, sink)).collect();
+    let folders: Vec<PathBuf> = parts.iter().map(|part| paths::joined(folder, &part.home)).collect();
+    let mut linker = Linker {
+        parts,
+        folders,
+        starts: starts(parts.len(), &drafts),
+        specs: Vec::with_capacity(drafts.len()),
+        inputs: Vec::with_capacity(drafts.len()),
+        sharing: Sharing::new(drafts.len(), folder, strict),
+        names: parts.iter().map(|_| Names::default()).collect(),
+        drafts,
+        outputs,
+    };
+    for part in 0..parts.len() {
+        linker.part(part, sink);
+    }
+    let firsts = |stage: usize| linker.sharing.first(stage) == stage;
+    place::check(linker.known(), &linker.inputs, &firsts, parts, folder, sink);
+    linker.finish(sink.count() == 0)
+}
+
+/// For each part, the number of its first stage; then the number of all stages.
+fn starts(parts: usize, drafts: &[Draft]) -> Vec<usize> {
+    (0..=parts).map(|part| drafts.partition_point(|draft| draft.part < part)).collect()
+}
+
+struct Linker<'a> {
+    parts: &'a [Part],
+    /// For each part, the folder that its programs run in.
+    folders: Vec<PathBuf>,
+    starts: Vec<usize>,
+    drafts: Vec<Draft>,
+    outputs: Vec<Option<Vec<OutputSpec>>>,
+    inputs: Vec<Vec<InputSpec>>,
+    specs: Vec<Option<StageSpec>>,
+    sharing: Sharing,
+    /// Of every part that has been linked and not yet been taken over by the one that includes it.
+    names: Vec<Names>,
+}
+
+impl Linker<'_> {
+    fn known(&self) -> Known<'_> {
+        Known { drafts: &self.drafts, outputs: &self.outputs }
+    }
+
+    /// The stages of a part itself.
+    fn own(&self, part: usize) -> Range<usize> {
+        self.starts[part]..self.starts[part + 1]
+    }
+
+    /// The stages of all that a part includes.
+    fn included(&self, part: usize) -> Range<usize> {
+        self.starts[self.parts[part].first]..self.starts[part]
+    }
+
+    /// Links the stages of a part. Those of the files that it includes have been linked before: they cannot refer to the part's own.
+    fn part(&mut self, part: usize, sink: &mut Sink) {
+        let (own, included) = (self.own(part), self.included(part));
+        let mut names = Names::of(own.clone(), &self.drafts);
+        for &child in &self.parts[part].children {
+            names.include(std::mem::take(&mut self.names[child]), &self.parts[child], sink);
+        }
+        names.shorten(included.clone(), &self.drafts, &self.sharing);
+        let inputs = reference::resolve(self.known(), own.clone(), &names, self.parts, sink);
+        let order = reference::order(own.start, &inputs);
+        self.inputs.extend(inputs);
+        self.check_length(part, sink);
+        for stage in own.clone() {
+            let spec = self.spec(stage);
+            self.specs.push(spec);
+        }
+        if self.parts.len() > 1 {
+            self.sharing.add(&order.unwrap_or_default(), &self.specs);
+            names.call(own.clone(), included.start..own.end, &self.drafts, &self.sharing);
+        }
+        self.names[part] = names;
+    }
+
+    fn spec(&mut self, stage: usize) -> Option<StageSpec> {
+        let home = &self.parts[self.drafts[stage].part].home;
+        let draft = &mut self.drafts[stage];
+        let outputs = self.outputs[stage].iter().flatten();
+        let placed = |output: &OutputSpec| OutputSpec { place: output.place.as_ref().map(|place| home.join(place)), ..output.clone() };
+        let outputs: Vec<OutputSpec> = outputs.map(placed).collect();
+        Some(StageSpec {
+            name: draft.name.clone(),
+            kind: draft.kind.filter(|_| !outputs.is_empty())?,
+            values: std::mem::take(&mut draft.values),
+            explicit: std::mem::take(&mut draft.explicit),
+            inputs: self.inputs[stage].clone(),
+            outputs,
+            seed: draft.seed.unwrap_or_default(),
+            folder: self.folders[draft.part].clone(),
+            span: draft.span.clone(),
+        })
+    }
+
+    /// What stages are called in the whole pipeline must be names as well.
+    fn check_length(&self, part: usize, sink: &mut Sink) {
+        let sound = self.own(part).filter(|&stage| is_name(&self.drafts[stage].name)).map(|stage| self.full(stage));
+        if let Some(longest) = sound.max_by_key(String::len).filter(|full| !is_name(full)) {
+            let help = "include the file under a shorter name: `{ file = …, name = … }`".to_owned();
+            sink.push(&self.parts[part].asked, || no_name("a stage", &longest).help(help));
+        }
+    }
+
+    /// A stage's own name in the whole pipeline.
+    fn full(&self, stage: usize) -> String {
+        let draft = &self.drafts[stage];
+        format!("{}{}", self.parts[draft.part].prefix, draft.name)
+    }
+
+    /// The stages without those that are one with an earlier one; none if the pipeline is not `sound`.
+    fn finish(mut self, sound: bool) -> Linked {
+        let names = self.names.pop().unwrap_or_default();
+        let all = |stages: &[usize]| stages.iter().map(|&stage| self.full(stage)).collect();
+        let shared = names.several().map(|(name, stages)| (name.to_owned(), all(stages))).collect();
+        if !sound {
+            return Linked { shared, ..Linked::default() };
+        }
+        let kept: Vec<usize> = (0..self.specs.len()).filter(|&stage| self.sharing.first(stage) == stage).collect();
+        let new: HashMap<usize, usize> = kept.iter().enumerate().map(|(new, &old)| (old, new)).collect();
+        let place = |stage: usize| new.get(&self.sharing.first(stage)).copied().unwrap_or_default();
+        let specs = std::mem::take(&mut self.specs).into_iter().enumerate().filter(|(stage, _)| new.contains_key(stage));
+        let rename = |(stage, spec): (usize, Option<StageSpec>)| {
+            let spec = spec?;
+            let name = names.called(stage).map_or_else(|| spec.name.clone(), str::to_owned);
+            Some(StageSpec { name, inputs: moved(spec.inputs, &place), ..spec })
+        };
+        let stages: Vec<StageSpec> = specs.filter_map(rename).collect();
+        let places = names.iter().filter_map(|name| Some((name, place(names.get(name)?))));
+        let aliases = places.filter(|(name, stage)| stages[*stage].name != *name).map(|(name, stage)| (name.to_owned(), stage)).collect();
+        Linked { stages, aliases, shared }
+    }
+}
+
+/// Inputs whose stages have moved.
+fn moved(mut inputs: Vec<InputSpec>, place: &dyn Fn(usize) -> usize) -> Vec<InputSpec> {
+    for input in &mut inputs {
+        if let Source::Stage { index, .. } = &mut input.source {
+            *index = place(*index);
+        }
+    }
+    inputs
+}
+
+/// The kind's own check, then what the stage gives; nothing if something is wrong with it.
+fn outputs(draft: &mut Draft, sink: &mut Sink) -> Option<Vec<OutputSpec>> {
+    let kind = draft.kind.filter(|_| draft.sound)?;
+    if let Err(invalid) = kind.check(&draft.values) {
+        let span = draft.table.at(&invalid.param).map_or_else(|| draft.span.clone(), |node| node.span.clone());
+        sink.push(&span, || Problem::new(invalid.message).help(invalid.help));
+        return None;
+    }
+    let outputs = kind.outputs(&draft.values);
+    if let Some((name, problem)) = misnamed(&outputs) {
+        let span = place::written(&draft.table, name).unwrap_or_else(|| draft.span.clone());
+        sink.push(&span, || problem);
+        return None;
+    }
+    if outputs.is_empty() {
+        sink.push(&draft.span, || Problem::new(format!("stage `{}` gives nothing", draft.name)));
+        return None;
+    }
+    draft.first_output = outputs.first().map(|first| first.name.clone());
+    Some(outputs)
+}
+
+/// The first output whose name will not do, and why.
+fn misnamed(outputs: &[OutputSpec]) -> Option<(&str, Problem)> {
+    let mut seen = HashSet::new();
+    let several = outputs.len() > 1;
+    outputs.iter().map(|output| output.name.as_str()).find_map(|name| {
+        if !is_name(name) {
+            return Some((name, no_name("an output", name)));
+        }
+        (several && !seen.insert(name)).then(|| (name, Problem::new(format!("output `{name}` is given twice"))))
+    })
+}
