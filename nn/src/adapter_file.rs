@@ -137,7 +137,9 @@ impl AdapterFile {
         let config: AdapterConfig = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let pickled = !folder.join(ADAPTER_WEIGHTS).exists() && folder.join("adapter_model.bin").exists();
         if pickled {
-            return Err(wrong("its weights are a pickle (adapter_model.bin), which could run any program; save them as safetensors".into()));
+            return Err(wrong(
+                "its weights are a pickle (adapter_model.bin), which could run any program; save them as safetensors".into(),
+            ));
         }
         Ok(Self { config: config.check().map_err(wrong)?, weights: Weights::open(&folder.join(ADAPTER_WEIGHTS))? })
     }

@@ -348,7 +348,8 @@ impl<'a> Builder<'a> {
                 let rank = values.down.size()[0];
                 if values.down.size() != [rank, wanted.shape[1]] || values.up.size() != [part.height, rank] {
                     let (down, up) = (values.down.size(), values.up.size());
-                    self.misshapen.push(format!("the adapter of {module} is {up:?} {down:?}, its matrix [{}, {}]", part.height, wanted.shape[1]));
+                    self.misshapen
+                        .push(format!("the adapter of {module} is {up:?} {down:?}, its matrix [{}, {}]", part.height, wanted.shape[1]));
                 } else {
                     down_parts.push(Part { name: format!("{module}.lora_A.weight"), height: rank });
                     adapted.push(part.name.clone());
@@ -398,7 +399,8 @@ impl<'a> Builder<'a> {
     fn lengths_of(&mut self, module: &str, shape: &[i64]) -> Result<Tensor> {
         let name = if self.pieces.sites.iter().any(|site| site.name == module) { module.to_owned() } else { format!("{module}.weight") };
         let packed = self.pieces.packed.iter().find(|(packed, _)| *packed == name).map(|(_, weight)| Arc::clone(weight));
-        let weight = packed.map_or_else(|| self.part(&name, shape, Init::Zeros), |weight| Ok(weight.dequantize(Kind::Float)?.f_to(Device::Cpu)?))?;
+        let weight =
+            packed.map_or_else(|| self.part(&name, shape, Init::Zeros), |weight| Ok(weight.dequantize(Kind::Float)?.f_to(Device::Cpu)?))?;
         Ok(weight.f_norm_scalaropt_dim(2.0, 1_i64, false)?)
     }
 

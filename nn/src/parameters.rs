@@ -10,9 +10,9 @@ use crate::error::{NnError, Result};
 use crate::layers::Adapters;
 use crate::masks::Mask;
 use crate::pruned::Pruned;
+use crate::quant::Quantized;
 use crate::select::Role;
 use crate::shim;
-use crate::quant::Quantized;
 use crate::tuning::Tuning;
 use crate::weights::{Weights, wide, write};
 
@@ -415,7 +415,8 @@ impl Parameters {
 
     /// The names of all tensors of the model's file, scores aside.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let parts = self.list.iter().flat_map(|parameter| &parameter.parts).chain(self.constants.iter().flat_map(|constant| &constant.parts));
+        let parts =
+            self.list.iter().flat_map(|parameter| &parameter.parts).chain(self.constants.iter().flat_map(|constant| &constant.parts));
         let names = parts.map(|part| part.name.as_str()).filter(|name| !name.ends_with(SCORES));
         names.chain(self.packed.iter().map(|(name, _)| name.as_str()))
     }
@@ -438,7 +439,10 @@ impl Parameters {
     pub fn dense(&self, kind: Kind) -> Result<Vec<(String, Tensor)>> {
         let _guard = tch::no_grad_guard();
         let names = self.names().filter(|name| !name.contains(".lora_"));
-        names.map(|name| Ok((name.to_owned(), self.merged(name)?))).map(|part| part.and_then(|(name, tensor)| cast(name, &tensor, kind))).collect()
+        names
+            .map(|name| Ok((name.to_owned(), self.merged(name)?)))
+            .map(|part| part.and_then(|(name, tensor)| cast(name, &tensor, kind)))
+            .collect()
     }
 
     /// The values of a tensor of a name on the host, with its adapters merged.

@@ -60,10 +60,8 @@ impl Pruner {
             Budget::Local | Budget::Shared => {}
         }
         let shares = if self.budget == Budget::Shared { self.shares(&masks, &worth, keep)? } else { vec![keep; masks.len()] };
-        for ((mask, worth), share) in masks.iter().zip(&worth).zip(shares) {
-            mask.set(&best(worth, count(share, worth))?)?;
-        }
-        Ok(())
+        let counts: Vec<i64> = shares.iter().zip(&worth).map(|(&share, worth)| count(share, worth)).collect();
+        masks.iter().zip(best_of_each(&worth, &counts)?).try_for_each(|(mask, chosen)| mask.set(&chosen))
     }
 
     fn worth(&self, mask: &Mask) -> Result<Tensor> {
@@ -106,7 +104,8 @@ impl Parameters {
     /// # Errors
     /// What libtorch reports.
     pub fn density(&self) -> Result<(f64, u64)> {
-        let counts = self.masks().iter().map(|mask| Ok(mask.mask()?.f_sum(Kind::Double)?.f_to(Device::Cpu)?)).collect::<Result<Vec<Tensor>>>()?;
+        let counts =
+            self.masks().iter().map(|mask| Ok(mask.mask()?.f_sum(Kind::Double)?.f_to(Device::Cpu)?)).collect::<Result<Vec<Tensor>>>()?;
         let all: i64 = self.masks().iter().map(|mask| mask.height * mask.weight.size()[1]).sum();
         let kept: f64 = counts.iter().map(|count| count.double_value(&[])).sum();
         #[allow(clippy::cast_precision_loss)]
@@ -120,18 +119,53 @@ fn count(share: f64, worth: &Tensor) -> i64 {
     (share * worth.numel() as f64) as i64
 }
 
+/// Truth values for each of some tensors, true for as many of its largest numbers as is said, the first of equal ones.
+fn best_of_each(worth: &[Tensor], counts: &[i64]) -> Result<Vec<Tensor>> {
+    if !worth.first().is_some_and(|first| first.device().is_cuda()) {
+        return worth.iter().zip(counts).map(|(worth, &count)| best(worth, count)).collect();
+    }
+    // Launches cost more than arithmetic: tensors of one size are looked at together.
+    let mut sizes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    worth.iter().enumerate().for_each(|(at, worth)| sizes.entry(worth.numel()).or_default().push(at));
+    let mut chosen: Vec<Option<Tensor>> = worth.iter().map(|_| None).collect();
+    for places in sizes.values() {
+        let rows = places.iter().map(|&at| Ok(worth[at].f_contiguous()?.f_view([-1])?)).collect::<Result<Vec<_>>>()?;
+        let wanted: Vec<i64> = places.iter().map(|&at| counts[at]).collect();
+        let found = best_of_rows(&Tensor::f_stack(&rows, 0)?, &wanted)?;
+        for (row, &at) in (0..).zip(places) {
+            chosen[at] = Some(found.f_select(0, row)?.f_view(worth[at].size().as_slice())?);
+        }
+    }
+    Ok(chosen.into_iter().flatten().collect())
+}
+
+/// The same of rows `[rows, numbers]`, f32, by halving the range in which a row's last number is that stays: libtorch's own selection of one
+/// number runs in a single block of threads, and a sort does more than is needed.
+fn best_of_rows(worth: &Tensor, counts: &[i64]) -> Result<Tensor> {
+    // Floating-point numbers as whole ones of the same order; both zeros are one.
+    let bits = worth.f_add_scalar(0.0)?.f_view_dtype(Kind::Int)?;
+    let turned = bits.f_bitwise_right_shift_tensor_scalar(31)?.f_bitwise_and(i64::from(i32::MAX))?;
+    let order = bits.f_bitwise_xor_tensor(&turned)?;
+    let counts = Tensor::f_from_slice(counts)?.f_to(worth.device())?.f_unsqueeze(1)?;
+    let mut last = Tensor::f_full_like(&counts, i64::from(i32::MIN))?;
+    for bit in (0..32).rev() {
+        let higher = last.f_add_scalar(1_i64 << bit)?;
+        let above = order.f_ge_tensor(&higher)?.f_sum_dim_intlist(1_i64, true, Kind::Int64)?;
+        last = higher.f_where_self(&above.f_ge_tensor(&counts)?, &last)?;
+    }
+    let (above, equal) = (order.f_gt_tensor(&last)?, order.f_eq_tensor(&last)?);
+    let missing = counts.f_sub(&above.f_sum_dim_intlist(1_i64, true, Kind::Int64)?)?;
+    let first = equal.f_cumsum(1, Kind::Int64)?.f_le_tensor(&missing)?;
+    Ok(above.f_logical_or(&equal.f_logical_and(&first)?)?.f_logical_and(&counts.f_gt(0)?)?)
+}
+
 /// Truth values of the shape of `worth`: true for the `count` largest, the first of equal ones.
 fn best(worth: &Tensor, count: i64) -> Result<Tensor> {
     let (flat, all) = (worth.f_contiguous()?.f_view([-1])?, i64::try_from(worth.numel()).unwrap_or(i64::MAX));
     if count >= all || count <= 0 {
         return Ok(worth.f_ones_like()?.f_mul_scalar(i64::from(count > 0))?.f_to_kind(Kind::Bool)?);
     }
-    let last = if worth.device().is_cuda() {
-        // libtorch's selection of one element runs in a single block; its sort does not.
-        flat.f_sort(0, true)?.0.f_narrow(0, count - 1, 1)?
-    } else {
-        flat.f_kthvalue(all - count + 1, 0, true)?.0
-    };
+    let last = flat.f_kthvalue(all - count + 1, 0, true)?.0;
     let (above, equal) = (flat.f_gt_tensor(&last)?, flat.f_eq_tensor(&last)?);
     let missing = above.f_sum(Kind::Int64)?.f_neg()?.f_add_scalar(count)?;
     let first = equal.f_cumsum(0, Kind::Int64)?.f_le_tensor(&missing)?;
@@ -142,7 +176,7 @@ fn best(worth: &Tensor, count: i64) -> Result<Tensor> {
 fn together(masks: &[&Mask], worth: &[Tensor], keep: f64) -> Result<()> {
     let flat = worth.iter().map(|worth| Ok(worth.f_contiguous()?.f_view([-1])?)).collect::<Result<Vec<_>>>()?;
     let all = Tensor::f_cat(&flat, 0)?;
-    let chosen = best(&all, count(keep, &all))?;
+    let chosen = best_of_each(std::slice::from_ref(&all), &[count(keep, &all)])?.swap_remove(0);
     let mut start = 0;
     for (mask, worth) in masks.iter().zip(worth) {
         let length = i64::try_from(worth.numel()).unwrap_or(i64::MAX);
@@ -181,6 +215,24 @@ mod tests {
         assert_eq!(truths(&best(&worth, 9).unwrap()), [1; 6]);
         let equal = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
         assert_eq!(truths(&best(&equal, 4).unwrap()), [1, 1, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn halving_finds_what_selection_finds() {
+        let rows = Tensor::from_slice(&[0.5_f32, -1.0, 0.5, 2.0, 0.5, 0.0, -0.0, -3.0, 0.0, f32::MIN, f32::MAX, 1e-40]).view([2, 6]);
+        for counts in [[3, 3], [0, 6], [6, 0], [1, 5], [9, 2], [2, 4]] {
+            let found = best_of_rows(&rows, &counts).unwrap();
+            for (row, count) in (0..).zip(counts) {
+                let wanted = best(&rows.select(0, row), count).unwrap();
+                assert_eq!(truths(&found.select(0, row)), truths(&wanted), "{counts:?}");
+            }
+        }
+        tch::manual_seed(1);
+        let many = Tensor::randn([3, 1000], (Kind::Float, Device::Cpu)).f_mul_scalar(8.0).unwrap().round();
+        let found = best_of_rows(&many, &[100, 500, 999]).unwrap();
+        for (row, count) in [(0, 100), (1, 500), (2, 999)] {
+            assert_eq!(truths(&found.select(0, row)), truths(&best(&many.select(0, row), count).unwrap()));
+        }
     }
 
     #[test]

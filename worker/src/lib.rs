@@ -114,7 +114,9 @@ fn measured(what: &str, lengths: Option<&Path>, device: &str) -> qapipe_nn::Resu
         "t5-lora" => Ok(T5Adapt { train: T5Train::base(lengths()?, place) }.run()?),
         "t5-generate" => Ok(vec![T5Generate::base(place).run()?]),
         "mamba" => MambaBench::small(place).run(),
-        other => Err(qapipe_nn::NnError::Input(format!("there is no measurement {other:?}; there are bert, t5, t5-lora, t5-generate and mamba"))),
+        other => {
+            Err(qapipe_nn::NnError::Input(format!("there is no measurement {other:?}; there are bert, t5, t5-lora, t5-generate and mamba")))
+        }
     }
 }
 

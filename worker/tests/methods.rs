@@ -87,7 +87,8 @@ fn every_family_can_be_quantized() {
         }
         text += &method("dynamic", "quantize", "tuned", "scheme = \"int8\"\nactivations = \"dynamic\"\noutliers = 6.0");
         text += &evaluate("dynamic_scores", "dynamic", "latency = 0");
-        text += &method("calibrated", "quantize", "tuned", "scheme = \"int4\"\ngroup = 16\ncalibrate = \"@features\"\ncalibration_windows = 8");
+        text +=
+            &method("calibrated", "quantize", "tuned", "scheme = \"int4\"\ngroup = 16\ncalibrate = \"@features\"\ncalibration_windows = 8");
         text += &method("dense", "export", "int8", "weights = \"float16\"");
         lab.run(&text).unwrap_or_else(|error| panic!("{family}: {error:?}"));
         let tuned = load(&lab, "tuned.model");
@@ -131,7 +132,12 @@ fn every_family_can_be_adapted() {
             let held = |folder: &std::path::Path| std::fs::read(folder.join("model.safetensors")).unwrap();
             let folder = lab.path(&format!("{adapter}.model")).to_path_buf();
             assert_eq!(held(&Stored::base(&folder)), held(lab.path(&format!("{base}.model"))), "{family} {adapter}: the base has changed");
-            assert_same_answers(&load(&lab, &format!("{adapter}.model")), &load(&lab, &format!("merged_{adapter}.model").replace("merged_lora", "merged")), &lab, family);
+            assert_same_answers(
+                &load(&lab, &format!("{adapter}.model")),
+                &load(&lab, &format!("merged_{adapter}.model").replace("merged_lora", "merged")),
+                &lab,
+                family,
+            );
         }
         let (row, again) = (metrics(&lab, "scores"), metrics(&lab, "again"));
         assert_eq!((row.exact, row.f1), (again.exact, again.f1), "{family}");
@@ -198,8 +204,14 @@ fn what_makes_no_sense_is_refused_in_one_message() {
     lab.run(&base).unwrap();
     let mut refused = |stage: String| lab.run(&(base.clone() + &stage)).unwrap_err().message;
     let cases = [
-        (method("w1", "lora-adapt", "tuned", &format!("rank = 65\n{train}")), "rank 65 is larger than the matrix of bert.encoder.layer.0.attention.self.query, [64, 64]"),
-        (method("w2", "lora-adapt", "tuned", &format!("targets = [\"querry\"]\n{train}")), "no matrix fits \"querry\"; there are bert.encoder.layer.*.attention.output.dense, "),
+        (
+            method("w1", "lora-adapt", "tuned", &format!("rank = 65\n{train}")),
+            "rank 65 is larger than the matrix of bert.encoder.layer.0.attention.self.query, [64, 64]",
+        ),
+        (
+            method("w2", "lora-adapt", "tuned", &format!("targets = [\"querry\"]\n{train}")),
+            "no matrix fits \"querry\"; there are bert.encoder.layer.*.attention.output.dense, ",
+        ),
         (method("w3", "quantize", "nf4", "scheme = \"int8\""), "the model is quantized already: bert.encoder.layer.0.attention"),
         (method("w4", "fine-tune", "nf4", train), "is quantized, and quantized weights do not train"),
         (method("w5", "prune", "nf4", &format!("sparsity = 0.5\n{train}")), "is quantized, and has no single weights to leave out"),
@@ -208,10 +220,76 @@ fn what_makes_no_sense_is_refused_in_one_message() {
         (method("w8", "fine-tune", "lora", train), "the model is an adapter beside frozen weights"),
         (method("w9", "quantize", "lora", "scheme = \"nf4\""), "the model is an adapter beside frozen weights"),
     ];
-    let messages: BTreeSet<String> = cases.into_iter().map(|(stage, wanted)| {
-        let message = refused(stage);
-        assert!(message.contains(wanted), "{wanted}: {message}");
-        message
-    }).collect();
+    let messages: BTreeSet<String> = cases
+        .into_iter()
+        .map(|(stage, wanted)| {
+            let message = refused(stage);
+            assert!(message.contains(wanted), "{wanted}: {message}");
+            message
+        })
+        .collect();
     assert!(messages.iter().all(|message| !message.contains('\n')), "{messages:?}");
+}
+
+/// The sample's tiny BERT with a head for masked words at random, as pretraining leaves one.
+fn pretrained(lab: &mut Lab) -> String {
+    lab.run(&tiny_writer(TINY_BERT, SMALL)).unwrap();
+    let (base, folder) = (lab.path("base.model").to_path_buf(), lab.folder.path().join("pretrained"));
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        std::fs::copy(base.join(file), folder.join(file)).unwrap();
+    }
+    let weights = Weights::open_folder(&base).unwrap();
+    let mut tensors: Vec<(String, Tensor)> = weights.names().map(|name| (name.to_owned(), weights.tensor(name).unwrap())).collect();
+    tensors.retain(|(name, _)| !name.starts_with("qa_outputs"));
+    let words = weights.shape("bert.embeddings.word_embeddings.weight").unwrap()[0];
+    tch::manual_seed(7);
+    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.1;
+    for (name, shape) in [
+        ("transform.dense.weight", vec![64, 64]),
+        ("transform.dense.bias", vec![64]),
+        ("transform.LayerNorm.bias", vec![64]),
+        ("bias", vec![words]),
+    ] {
+        tensors.push((format!("cls.predictions.{name}"), random(&shape)));
+    }
+    tensors.push(("cls.predictions.transform.LayerNorm.weight".into(), Tensor::ones([64], (Kind::Float, Device::Cpu))));
+    qapipe_nn::weights::write(&folder.join("model.safetensors"), tensors, &[]).unwrap();
+    tiny_writer(TINY_BERT, SMALL) + &format!("[stages.pretrained]\nkind = \"checkpoint\"\nsource = \"{}\"\n", folder.display())
+}
+
+#[test]
+fn the_head_for_masked_words_can_find_answers() {
+    let mut lab = Lab::new();
+    let begun = pretrained(&mut lab);
+    let head = "train_head = false\nsparsity = 0.5\ntrain = { epochs = 2, lr = 1e-3, batch = 16 }\nhead_words = ";
+    let text = begun.clone()
+        + &method("pruned", "prune", "pretrained", &format!("{head}[\"is\", \"the\"]"))
+        + &evaluate("scores", "pruned", "latency = 0");
+    lab.run(&text).unwrap();
+    let weights = Weights::open_folder(lab.path("pruned.model")).unwrap();
+    let pretrained = Weights::open_folder(lab.path("pretrained.model")).unwrap();
+    let tokenizer = qapipe_stages::tokenizer::load(lab.path("pretrained.model")).unwrap();
+    let row = |word: &str| {
+        pretrained.floats("bert.embeddings.word_embeddings.weight").unwrap().get(i64::from(tokenizer.token_to_id(word).unwrap()))
+    };
+    let head = weights.floats("qa_words.weight").unwrap();
+    assert!(head.get(0).equal(&row("is")) && head.get(1).equal(&row("the")), "the head is frozen");
+    let kept = "cls.predictions.transform.dense.weight";
+    assert!(weights.floats(kept).unwrap().equal(&pretrained.floats(kept).unwrap()), "all of it");
+    let (row, trained) = (metrics(&lab, "scores"), matrices(&load(&lab, "pruned.model")).len());
+    assert_eq!(trained, 12, "six matrices a layer are masked");
+    assert!(
+        row.exact.is_some() && row.parameters_trained.unwrap() == 2 * (4 * 64 * 64 + 2 * 64 * 128),
+        "scores train and nothing else: {row:?}"
+    );
+    let wrong = "sparsity = 0.5\ntrain_head = false\nhead_words = ";
+    let mut refused = |base: &str, words: &str| {
+        lab.run(&(begun.clone() + &method(&format!("from_{base}"), "prune", base, &format!("{wrong}{words}")))).unwrap_err().message
+    };
+    assert!(refused("pretrained", "[\"is\", \"neverthere\"]").contains("the model's tokenizer has no token \"neverthere\""));
+    assert!(
+        refused("base", "[\"is\", \"the\"]")
+            .contains("the model has no head for masked words: it lacks cls.predictions.transform.dense.weight")
+    );
 }

@@ -26,7 +26,8 @@ impl T5Adapt {
     /// # Errors
     /// What libtorch reports, or where there is no room for temporary files.
     pub fn run(&self) -> Result<Vec<BenchRow>> {
-        let ways = [("dense base", None), ("nf4 base, nested", Some(Scheme::Nf4 { block: 64, nested: true })), ("int8 base", Some(Scheme::Int8))];
+        let ways =
+            [("dense base", None), ("nf4 base, nested", Some(Scheme::Nf4 { block: 64, nested: true })), ("int8 base", Some(Scheme::Int8))];
         let folder = std::env::temp_dir().join(format!("qapipe-bench-{}", std::process::id()));
         let rows = ways.into_iter().map(|(mode, scheme)| self.measure(&folder, mode, scheme)).collect();
         let _gone = std::fs::remove_dir_all(&folder);

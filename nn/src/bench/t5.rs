@@ -7,7 +7,7 @@ use crate::adamw::{AdamW, AdamWConfig};
 use crate::error::Result;
 use crate::forward::Forward;
 use crate::generate::{Limits, greedy};
-use crate::models::{Network, T5Config, T5ForConditionalGeneration, Writer};
+use crate::models::{T5Config, T5ForConditionalGeneration, Writer};
 use crate::packed::Packed;
 use crate::pairs::{Form, Pairs};
 use crate::parameters::Placement;

@@ -1,5 +1,7 @@
 //! BERT with a head for question answering (Devlin et al. 2019, arXiv 1810.04805).
 
+mod head;
+
 use std::path::Path;
 
 use tch::{Kind, Tensor};
@@ -13,6 +15,8 @@ use crate::packed::Packed;
 use crate::parameters::{Parameters, Placement};
 use crate::parity;
 use crate::weights::Weights;
+use head::Head;
+pub use head::write_word_head;
 
 /// The family's line in [`super::MODELS`].
 pub(super) const MODEL: Model = Model {
@@ -39,16 +43,13 @@ const OPTIONAL: [&str; 1] = ["qa_outputs."];
 /// What a file may have besides, without the prefix: parts that pretraining used, and a constant.
 const IGNORED: [&str; 3] = ["pooler.", "cls.", "embeddings.position_ids"];
 
-/// Modules that make the answer.
-const HEADS: [&str; 1] = ["qa_outputs"];
-
 /// BERT that points at answers.
 #[derive(Debug)]
 pub struct BertForQuestionAnswering {
     config: BertConfig,
     embeddings: Embeddings,
     layers: Vec<Layer>,
-    head: Linear,
+    head: Head,
     parameters: Parameters,
 }
 
@@ -62,7 +63,7 @@ impl BertForQuestionAnswering {
     }
 
     fn reading(weights: &Weights, seed: u64) -> Builder<'_> {
-        Builder::from_weights(weights, PREFIX, &OPTIONAL, seed).with_heads(&HEADS)
+        Builder::from_weights(weights, PREFIX, &OPTIONAL, seed).with_heads(&head::MODULES)
     }
 
     /// A model at random: weights from N(0, `initializer_range`), biases zero.
@@ -77,7 +78,7 @@ impl BertForQuestionAnswering {
         config.check()?;
         let embeddings = Embeddings::new(&mut builder, config)?;
         let layers = (0..config.num_hidden_layers).map(|number| Layer::new(&mut builder, config, number)).collect::<Result<_>>()?;
-        let head = Linear::new(&mut builder, "qa_outputs", config.hidden_size, 2, config.initializer_range)?;
+        let head = Head::new(&mut builder, config)?;
         let (parameters, report) = builder.finish(placement, &IGNORED)?;
         Ok((Self { config: config.clone(), embeddings, layers, head, parameters }, report))
     }
@@ -139,7 +140,7 @@ impl Reader for BertForQuestionAnswering {
         self.check(packed)?;
         let _guard = forward.guard();
         forward.begin(self.parameters.device())?;
-        let logits = self.head.forward_f32(&self.states(packed, forward)?)?;
+        let logits = self.head.forward(&self.states(packed, forward)?, forward)?;
         Ok(SpanLogits { start: logits.f_select(1, 0)?, end: logits.f_select(1, 1)? })
     }
 

@@ -43,6 +43,9 @@ pub struct BertConfig {
     pub position_embedding_type: String,
     /// Whether it sees only what comes before: not here.
     pub is_decoder: bool,
+    /// Whether the answer is read off by the head for masked words: the logits of one word are those of the start, of another those of the end.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub qa_by_words: bool,
 }
 
 impl Default for BertConfig {
@@ -65,6 +68,7 @@ impl Default for BertConfig {
             pad_token_id: Some(0),
             position_embedding_type: "absolute".into(),
             is_decoder: false,
+            qa_by_words: false,
         }
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Kind;
 
-pub use bert::BertForQuestionAnswering;
+pub use bert::{BertForQuestionAnswering, write_word_head};
 pub use bert_config::BertConfig;
 pub use lstm::LstmForQuestionAnswering;
 pub use lstm_config::{LstmAttention, LstmConfig, LstmHead};

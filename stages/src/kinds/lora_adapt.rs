@@ -13,7 +13,12 @@ const PARAMS: &[Param] = &[
     DATA,
     Param::with("rank", Ty::Int { min: 1, max: 65_536 }, Default::Int(8), "Rank of the adapters."),
     Param::with("alpha", Ty::Float { min: 0.0, max: 1e6 }, Default::Float(16.0), "What an adapter adds is multiplied with alpha / rank."),
-    Param::with("dropout", Ty::Float { min: 0.0, max: 0.99 }, Default::Float(0.0), "Share of the input that adapters do not see in training."),
+    Param::with(
+        "dropout",
+        Ty::Float { min: 0.0, max: 0.99 },
+        Default::Float(0.0),
+        "Share of the input that adapters do not see in training.",
+    ),
     Param::with("rslora", Ty::Bool, Default::Bool(false), "Multiply with alpha / √rank instead (rsLoRA)."),
     Param::with("dora", Ty::Bool, Default::Bool(false), "Train the length of each row of weights apart from its direction (DoRA)."),
     TARGETS,

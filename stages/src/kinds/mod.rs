@@ -26,4 +26,5 @@ pub use quantize::Quantize;
 pub use tokenize::Tokenize;
 
 /// Every kind of stage, in the order in which help lists them.
-pub const KINDS: &[&dyn StageKind] = &[&Command, &Dataset, &Checkpoint, &Tokenize, &FineTune, &Prune, &Quantize, &LoraAdapt, &Export, &Prompt, &Evaluate];
+pub const KINDS: &[&dyn StageKind] =
+    &[&Command, &Dataset, &Checkpoint, &Tokenize, &FineTune, &Prune, &Quantize, &LoraAdapt, &Export, &Prompt, &Evaluate];

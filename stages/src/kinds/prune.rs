@@ -45,15 +45,36 @@ const PARAMS: &[Param] = &[
         "Among which weights the best stay: those of a matrix (SMP-L), of a matrix where the layers share what stays by their scores (SMP-S), all, or \
          two of every four neighbours.",
     ),
-    Param::with("score_lr", Ty::Float { min: 0.0, max: 100.0 }, Default::Float(2e-2), "Peak learning rate of scores; `train.lr` is that of weights and head."),
+    Param::with(
+        "score_lr",
+        Ty::Float { min: 0.0, max: 100.0 },
+        Default::Float(2e-2),
+        "Peak learning rate of scores; `train.lr` is that of weights and head.",
+    ),
     Param::optional(
         "penalty",
         Ty::Float { min: 0.0, max: 1e9 },
         "What the mean sigmoid of scores is multiplied with in the loss in the end; 400 for static, none for movement where it is left out.",
     ),
-    Param::with("shared_temperature", Ty::Float { min: 1e-3, max: 1e6 }, Default::Float(1.0), "shared: what scores are divided by before their sigmoid."),
+    Param::with(
+        "shared_temperature",
+        Ty::Float { min: 1e-3, max: 1e6 },
+        Default::Float(1.0),
+        "shared: what scores are divided by before their sigmoid.",
+    ),
     Param::with("dense_share", SHARE, Default::Float(0.0), "Share of the steps, at the beginning, in which all weights stay."),
-    Param::with("settled_share", SHARE, Default::Float(0.18), "Share of the steps, at the end, in which as few weights stay as in the end."),
+    Param::with(
+        "settled_share",
+        SHARE,
+        Default::Float(0.18),
+        "Share of the steps, at the end, in which as few weights stay as in the end.",
+    ),
+    Param::optional(
+        "head_words",
+        Ty::List(&Ty::Str),
+        "static, of a pretrained BERT: instead of a new head use the one for masked words, frozen; the logits of the first of these two words are those \
+         of the answer's start, of the second those of its end. The paper takes [\"yes\", \"no\"].",
+    ),
     Param::with("train_head", Ty::Bool, Default::Bool(true), "static: train the head as well, whose weights are not left out."),
     TEACHER,
     TEACHER_SHARE,
@@ -108,6 +129,7 @@ impl StageKind for Prune {
         if number("dense_share").unwrap_or(0.0) + number("settled_share").unwrap_or(0.0) > 1.0 {
             return Err(Invalid::new("settled_share", "dense_share and settled_share are more than all steps together"));
         }
+        check_words(values)?;
         check_teacher(values)?;
         check_train(values)
     }
@@ -123,6 +145,21 @@ impl StageKind for Prune {
     fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
         Err(StageError::bug("prune runs in a worker"))
     }
+}
+
+/// Checks that a head of words is one of two, and stays as it is.
+fn check_words(values: &Values) -> Result<(), Invalid> {
+    let Some(words) = values.get("head_words").and_then(serde_json::Value::as_array) else { return Ok(()) };
+    if words.len() != 2 || words[0] == words[1] {
+        return Err(Invalid::new("head_words", "a head of words takes two words: one for the start, one for the end"));
+    }
+    if values.text("method") != Some("static") {
+        return Err(Invalid::new("head_words", "the head for masked words is used as it is, which is static pruning"));
+    }
+    if values.get("train_head").and_then(serde_json::Value::as_bool) == Some(true) {
+        return Err(Invalid::new("head_words", "the head for masked words is used as it is").help("write `train_head = false`"));
+    }
+    Ok(())
 }
 
 /// Refuses settings of a teacher where there is none.

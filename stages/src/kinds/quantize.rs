@@ -10,7 +10,11 @@ pub struct Quantize;
 
 const PARAMS: &[Param] = &[
     Param::required("model", Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }), "The model to quantize."),
-    Param::required("scheme", Ty::Choice(&["int8", "nf4", "int4"]), "What weights become: eight bits, four of NormalFloat, or four by groups."),
+    Param::required(
+        "scheme",
+        Ty::Choice(&["int8", "nf4", "int4"]),
+        "What weights become: eight bits, four of NormalFloat, or four by groups.",
+    ),
     Param::with("double_quant", Ty::Bool, Default::Bool(true), "nf4: keep the scales of blocks in eight bits as well."),
     Param::with("block", Ty::Int { min: 64, max: 4096 }, Default::Int(64), "nf4: numbers that share a scale, a power of two."),
     Param::with("group", Ty::Int { min: 8, max: 65_536 }, Default::Int(128), "int4: inputs of a row that share a scale and a minimum."),

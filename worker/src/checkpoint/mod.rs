@@ -7,12 +7,13 @@ pub mod words;
 use std::path::Path;
 
 use qapipe_engine::StageError;
-use qapipe_nn::weights::Index;
 use qapipe_nn::models::Stored;
+use qapipe_nn::weights::Index;
 use qapipe_nn::{ADAPTER_WEIGHTS, AnyModel, Network, NnError};
 use qapipe_stages::features::{Info, InfoForm};
 use qapipe_stages::form::Form;
 use qapipe_stages::tokenizer::{self, TOKENIZER_FILES, TextTokenizer};
+use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::inference::Manner;
@@ -60,6 +61,21 @@ pub fn copy_model(from: &Path, to: &Path) -> Result<(), Error> {
     }
     files.iter().try_for_each(|file| copy(&from.join(file), &to.join(file)))?;
     copy_tokenizer(from, to)
+}
+
+/// Writes a model's configuration, changed.
+///
+/// # Errors
+/// Where it is no JSON object, and what the file system says.
+pub fn write_config(from: &Path, to: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), Error> {
+    let path = from.join(CONFIG);
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let mut config: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| Error::failed(format!("{}: {error}", path.display())))?;
+    change(&mut config);
+    let path = to.join(CONFIG);
+    let text = serde_json::to_string_pretty(&config).map_err(|error| Error::failed(error.to_string()))?;
+    std::fs::write(&path, text + "\n").map_err(Error::io(&path))
 }
 
 /// Checks that a model can read features: they are of its tokenizer, their ids have rows in its embedding, and the longest is not too

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tch::Device;
 
 use super::choice::Written;
-use super::quantize::write_config;
+use super::quantize::QUANTIZATION;
 use crate::checkpoint::{self, Trained};
 use crate::error::Error;
 
@@ -26,7 +26,9 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let tensors = model.network().parameters().dense(wanted.weights.kind()).map_err(Error::from)?;
     std::fs::create_dir(output).map_err(Error::io(output))?;
     weights::write(&output.join(checkpoint::WEIGHTS), tensors, &[]).map_err(Error::from)?;
-    write_config(&Stored::base(folder), output, None)?;
+    checkpoint::write_config(&Stored::base(folder), output, |config| {
+        config.remove(QUANTIZATION);
+    })?;
     checkpoint::copy_tokenizer(folder, output)?;
     let trained = Trained::open(folder)?.unwrap_or_default();
     Trained { touched: Vec::new(), ..trained }.write(output)?;

@@ -16,17 +16,16 @@ use qapipe_engine::{StageCx, StageError};
 pub type Runner = fn(&StageCx<'_>) -> Result<(), StageError>;
 
 /// Every kind that runs in a worker, by its name.
-pub const RUNNERS: &[(&str, Runner)] =
-    &[
-        ("checkpoint", checkpoint::run),
-        ("evaluate", evaluate::run),
-        ("export", export::run),
-        ("fine-tune", fine_tune::run),
-        ("lora-adapt", lora_adapt::run),
-        ("prompt", prompt::run),
-        ("prune", prune::run),
-        ("quantize", quantize::run),
-    ];
+pub const RUNNERS: &[(&str, Runner)] = &[
+    ("checkpoint", checkpoint::run),
+    ("evaluate", evaluate::run),
+    ("export", export::run),
+    ("fine-tune", fine_tune::run),
+    ("lora-adapt", lora_adapt::run),
+    ("prompt", prompt::run),
+    ("prune", prune::run),
+    ("quantize", quantize::run),
+];
 
 /// The runner of a kind.
 pub fn runner(kind: &str) -> Option<Runner> {

@@ -1,9 +1,12 @@
 //! `prune`: learns which weights of a model can be left out.
 
+use std::path::{Path, PathBuf};
+
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::models::Stored;
+use qapipe_nn::models::{Stored, write_word_head};
 use qapipe_nn::{Budget, Masking as MaskTuning, Pruner, Tuning, Worth};
 use qapipe_stages::tables::write_table;
+use qapipe_stages::tokenizer;
 use serde::Deserialize;
 
 use super::choice::{Choice, Written};
@@ -23,6 +26,7 @@ struct Wanted {
     dense_share: f64,
     settled_share: f64,
     train_head: bool,
+    head_words: Option<[String; 2]>,
     teacher_share: f64,
     temperature: f64,
     values: Written,
@@ -69,11 +73,19 @@ impl Wanted {
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let session = Session::new(cx)?;
+    let session = match &wanted.head_words {
+        Some(words) => {
+            let folder = with_head(session.base(), words, &cx.request.scratch)?;
+            session.at(folder)
+        }
+        None => session,
+    };
     if Stored::is_adapter(session.base()) {
         return Err(StageError::failed("the model is an adapter beside frozen weights").help("merge the two by an export stage first"));
     }
     if session.rate() <= 0.0 {
-        return Err(StageError::failed("train.lr is 0").help("static pruning trains the head at `train.lr`; `train_head = false` leaves it as it is"));
+        return Err(StageError::failed("train.lr is 0")
+            .help("static pruning trains the head at `train.lr`; `train_head = false` leaves it as it is"));
     }
     let words = Words { share: wanted.teacher_share, temperature: wanted.temperature };
     let teaching = cx.maybe_input("teacher").map(|folder| session.teacher(folder, &words)).transpose()?;
@@ -89,4 +101,21 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     Trained { touched, ..Trained::of(&outcome, model)? }.write(output)?;
     write_table(cx.output("log")?, &outcome.summary.log).map_err(Error::from)?;
     Ok(())
+}
+
+/// The folder of a model whose head for masked words has become one for spans.
+fn with_head(base: &Path, words: &[String; 2], scratch: &Path) -> Result<PathBuf, Error> {
+    let tokenizer = tokenizer::load(base)?;
+    let id = |word: &String| {
+        let known = tokenizer.token_to_id(word).map(i64::from);
+        known.ok_or_else(|| Error::failed(format!("head_words: the model's tokenizer has no token {word:?}")))
+    };
+    let folder = scratch.join("with_head");
+    std::fs::create_dir(&folder).map_err(Error::io(&folder))?;
+    write_word_head(base, [id(&words[0])?, id(&words[1])?], &folder.join(checkpoint::WEIGHTS))?;
+    checkpoint::copy_tokenizer(base, &folder)?;
+    checkpoint::write_config(base, &folder, |config| {
+        config.insert("qa_by_words".to_owned(), true.into());
+    })?;
+    Ok(folder)
 }

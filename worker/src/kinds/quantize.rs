@@ -10,7 +10,7 @@ use qapipe_stages::examples::Part;
 use qapipe_stages::features::{Features, Info, InfoForm};
 use qapipe_stages::text_features::Texts;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tch::Device;
 
 use super::choice::{Choice, Written};
@@ -67,6 +67,9 @@ impl Wanted {
     }
 }
 
+/// The key of a configuration that tells of quantization.
+pub(super) const QUANTIZATION: &str = "quantization_config";
+
 /// Runs the stage.
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
@@ -85,27 +88,15 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     std::fs::create_dir(output).map_err(Error::io(output))?;
     let PackedModel { tensors, modules, left } = packed;
     weights::write(&output.join(checkpoint::WEIGHTS), tensors, &[]).map_err(Error::from)?;
-    write_config(base, output, Some(wanted.described(&left)))?;
+    checkpoint::write_config(base, output, |config| {
+        config.insert(QUANTIZATION.to_owned(), wanted.described(&left));
+    })?;
     checkpoint::copy_tokenizer(base, output)?;
     let before = Trained::open(base)?.unwrap_or_default();
     let remaining = parameters.remaining().map_err(Error::from)?;
     let remaining = (remaining < parameters.count()).then_some(remaining).or(before.parameters_remaining);
     Trained { touched: modules, parameters_remaining: remaining, ..before }.write(output)?;
     Ok(())
-}
-
-/// Writes a model's configuration with another word about quantization, or without one.
-pub(super) fn write_config(base: &Path, output: &Path, quantization: Option<Value>) -> Result<(), Error> {
-    let path = base.join(checkpoint::CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let mut config: Map<String, Value> = serde_json::from_str(&text).map_err(|error| Error::failed(format!("{}: {error}", path.display())))?;
-    config.remove("quantization_config");
-    if let Some(quantization) = quantization {
-        config.insert("quantization_config".to_owned(), quantization);
-    }
-    let path = output.join(checkpoint::CONFIG);
-    let text = serde_json::to_string_pretty(&config).map_err(|error| Error::failed(error.to_string()))?;
-    std::fs::write(&path, text + "\n").map_err(Error::io(&path))
 }
 
 /// What goes into the matrices of a model while it reads some windows, evenly taken.

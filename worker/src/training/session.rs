@@ -1,6 +1,6 @@
 //! A training of a model on features, from the stage's inputs to what is kept: whatever of the model trains, and whatever it follows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Tuning, Writer, device, models};
@@ -58,7 +58,7 @@ pub struct Outcome {
 
 /// A training with its inputs.
 pub struct Session<'a> {
-    base: &'a Path,
+    base: PathBuf,
     data: &'a Path,
     info: Info,
     values: SessionValues,
@@ -80,12 +80,17 @@ impl<'a> Session<'a> {
         let values: SessionValues = cx.values()?;
         let (base, data) = (cx.input("model")?, cx.input("data")?);
         let info = Info::open(data).map_err(Error::from)?;
-        Ok(Self { base, data, info, values, cx })
+        Ok(Self { base: base.to_path_buf(), data, info, values, cx })
     }
 
     /// The model's folder.
     pub fn base(&self) -> &Path {
-        self.base
+        &self.base
+    }
+
+    /// The same from another folder of the same model.
+    pub fn at(self, base: PathBuf) -> Self {
+        Self { base, ..self }
     }
 
     /// What was tokenized.
@@ -120,7 +125,7 @@ impl<'a> Session<'a> {
     /// Where the model does not fit the features or the tuning, and as [`train`].
     pub fn run(&self, tuning: &Tuning, besides: Besides<'_>) -> Result<Outcome, Error> {
         let place = crate::precision::prepare(self.cx)?;
-        let (model, found) = models::load_tuned(self.base, &self.values.precision.training(place), self.cx.request.seed, tuning)?;
+        let (model, found) = models::load_tuned(&self.base, &self.values.precision.training(place), self.cx.request.seed, tuning)?;
         if !found.initialised.is_empty() {
             self.cx.reporter.log(&format!("new, drawn by the seed: {}", found.initialised.join(", ")));
         }
@@ -136,7 +141,7 @@ impl<'a> Session<'a> {
     /// Trains a model that points at answers.
     fn to_point(&self, mut model: Box<dyn Reader>, besides: Besides<'_>) -> Result<(AnyModel, Summary, Energy), Error> {
         let features = Features::open(self.data, Part::Train)?;
-        checkpoint::check_features(&*model, self.base, &self.info, features.longest())?;
+        checkpoint::check_features(&*model, &self.base, &self.info, features.longest())?;
         let parted = self.part(features.examples(), features.len(), |row| features.example(row))?;
         let settings = Settings::of_version(&self.info.dataset_version);
         let (forward, tokens) = (Forward::training(self.cx.request.seed), self.values.hints.micro_batch_tokens);
@@ -151,9 +156,9 @@ impl<'a> Session<'a> {
     fn to_write(&self, mut model: Box<dyn Writer>, besides: Besides<'_>) -> Result<(AnyModel, Summary, Energy), Error> {
         let texts = Texts::open(self.data, Part::Train)?;
         let (source, target) = texts.longest();
-        checkpoint::check_features(&*model, self.base, &self.info, source + target)?;
+        checkpoint::check_features(&*model, &self.base, &self.info, source + target)?;
         let parted = self.part(texts.examples(), texts.len(), |row| texts.example(row))?;
-        let tokenizer = checkpoint::text_tokenizer(self.base, &self.info)?;
+        let tokenizer = checkpoint::text_tokenizer(&self.base, &self.info)?;
         let threshold = Settings::of_version(&self.info.dataset_version).null_threshold;
         let manner = checkpoint::manner(&tokenizer, &self.info, target, threshold)?;
         let source = TextSource::new(&texts, model.form());
