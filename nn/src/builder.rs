@@ -391,7 +391,7 @@ impl<'a> Builder<'a> {
         let down = self.drawn(&format!("{module}.lora_A.weight"), &[lora.rank, inputs], even)?;
         let up = Tensor::f_zeros([out, lora.rank], (Kind::Float, Device::Cpu))?;
         let magnitude = if lora.decomposed { Some(self.lengths_of(module, &[out, inputs])?) } else { None };
-        Ok(crate::adapter_file::Stored { down, up, magnitude, scale: lora.scale(lora.alpha, lora.rank) })
+        Ok(crate::adapter_file::Stored { down, up, magnitude, scale: lora.scale() })
     }
 
     /// The lengths of the rows of a module's matrix, as it is stored.
@@ -480,6 +480,9 @@ impl<'a> Builder<'a> {
         let report = self.report(ignored)?;
         if let Some((name, _)) = self.pieces.packed.first().filter(|_| placement.train && self.tuning == Tuning::Whole) {
             return Err(NnError::Fit(format!("{name} is quantized, and quantized weights do not train: adapt the model with lora-adapt")));
+        }
+        if placement.train && self.adapter.is_some() {
+            return Err(NnError::Fit("the model is an adapter beside frozen weights, and has to be merged before it trains further".into()));
         }
         self.tuning.check(self.pieces.sites.iter().map(|site| (site.module(), site.role)))?;
         Ok((Parameters::new(self.pieces, &self.tuning, placement)?, report))
