@@ -107,7 +107,10 @@ impl AdapterConfig {
             return Err("adapters with biases (`bias`) or of transposed weights (`fan_in_fan_out`) are not understood".to_owned());
         }
         if self.changes_base() {
-            return Err(format!("its base is not the model as it was (`init_lora_weights` is {}): convert it with PEFT", self.init_lora_weights));
+            return Err(format!(
+                "its base is not the model as it was (`init_lora_weights` is {}): convert it with PEFT",
+                self.init_lora_weights
+            ));
         }
         if !self.layer_replication.is_null() || !self.alora_invocation_tokens.is_null() {
             return Err("adapters with `layer_replication` or `alora_invocation_tokens` are not understood".to_owned());
@@ -137,7 +140,7 @@ impl AdapterConfig {
 }
 
 /// The adapter of one module, as read.
-pub(crate) struct Stored {
+pub(crate) struct ModuleAdapter {
     /// A, `[rank, in]`.
     pub(crate) down: Tensor,
     /// B, `[out, rank]`.
@@ -159,13 +162,15 @@ impl AdapterFile {
         let config: AdapterConfig = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let pickled = !folder.join(ADAPTER_WEIGHTS).exists() && folder.join("adapter_model.bin").exists();
         if pickled {
-            return Err(wrong("its weights are a pickle (adapter_model.bin), which could run any program; save them as safetensors".into()));
+            return Err(wrong(
+                "its weights are a pickle (adapter_model.bin), which could run any program; save them as safetensors".into(),
+            ));
         }
         Ok(Self { config: config.check().map_err(wrong)?, weights: Weights::open(&folder.join(ADAPTER_WEIGHTS))? })
     }
 
     /// The adapter of a module, where there is one for it.
-    pub(crate) fn module(&self, module: &str) -> Result<Option<Stored>> {
+    pub(crate) fn module(&self, module: &str) -> Result<Option<ModuleAdapter>> {
         let name = |part: &str| format!("{BEFORE}{module}.{part}");
         if !self.weights.contains(&name("lora_A.weight")) {
             return Ok(None);
@@ -177,7 +182,7 @@ impl AdapterFile {
         if down.size().first() != Some(&rank) {
             return Err(NnError::Fit(format!("the adapter of {module} is {:?}, and its configuration gives rank {rank}", down.size())));
         }
-        Ok(Some(Stored { down, up, magnitude, scale: self.config.scale(module) }))
+        Ok(Some(ModuleAdapter { down, up, magnitude, scale: self.config.scale(module) }))
     }
 
     /// A tensor of a module that was trained whole, where there is one of this name.

@@ -106,7 +106,8 @@ impl Parameters {
     /// # Errors
     /// What libtorch reports.
     pub fn density(&self) -> Result<(f64, u64)> {
-        let counts = self.masks().iter().map(|mask| Ok(mask.mask()?.f_sum(Kind::Double)?.f_to(Device::Cpu)?)).collect::<Result<Vec<Tensor>>>()?;
+        let counts =
+            self.masks().iter().map(|mask| Ok(mask.mask()?.f_sum(Kind::Double)?.f_to(Device::Cpu)?)).collect::<Result<Vec<Tensor>>>()?;
         let all: i64 = self.masks().iter().map(|mask| mask.height * mask.weight.size()[1]).sum();
         let kept: f64 = counts.iter().map(|count| count.double_value(&[])).sum();
         #[allow(clippy::cast_precision_loss)]

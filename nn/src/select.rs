@@ -106,6 +106,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -138,7 +139,10 @@ mod tests {
         let modules = [("a.0.q", Role::Projection), ("a.1.q", Role::Projection), ("a.1.k", Role::Projection), ("head", Role::Head)];
         let check = |selection: &Selection| selection.check(modules.into_iter());
         assert_eq!(check(&Selection::of(&["q", "0.k"])), Err("no matrix fits \"0.k\"; there are a.*.k, a.*.q, head".to_owned()));
-        assert_eq!(check(&Selection { exclude: vec!["*".into()], ..Selection::default() }).unwrap_err().find("no matrix is chosen"), Some(0));
+        assert_eq!(
+            check(&Selection { exclude: vec!["*".into()], ..Selection::default() }).unwrap_err().find("no matrix is chosen"),
+            Some(0)
+        );
         assert_eq!(check(&Selection::default()), Ok(()));
     }
 }

@@ -35,9 +35,8 @@ impl BiLstm {
             builder.matrix(&wanted, Role::Recurrent)
         };
         let (inputs, recurrent) = (weight("weight_ih", width)?, weight("weight_hh", hidden)?);
-        let mut bias = |name: &str, init: Init| {
-            builder.tensor(&Wanted { names: &names(name), shape: &[8 * hidden], inits: &[init], decay: false })
-        };
+        let mut bias =
+            |name: &str, init: Init| builder.tensor(&Wanted { names: &names(name), shape: &[8 * hidden], inits: &[init], decay: false });
         let biases = [bias("bias_ih", Init::ForgetGate)?, bias("bias_hh", Init::Zeros)?];
         Ok(Self { inputs, recurrent, biases, hidden })
     }

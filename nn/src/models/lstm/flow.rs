@@ -33,7 +33,10 @@ impl Flow {
     /// Scores of all pairs, f32 `[sequences, first's width, second's width]`.
     fn scores(&self, first: &Tensor, second: &Tensor) -> Result<Tensor> {
         let products = first.f_mul(&self.product)?.f_matmul(&second.f_transpose(1, 2)?)?;
-        let sums = self.first.forward(first, &Forward::inference())?.f_add(&self.second.forward(second, &Forward::inference())?.f_transpose(1, 2)?)?;
+        let sums = self
+            .first
+            .forward(first, &Forward::inference())?
+            .f_add(&self.second.forward(second, &Forward::inference())?.f_transpose(1, 2)?)?;
         Ok(products.f_to_kind(Kind::Float)?.f_add(&sums)?)
     }
 
