@@ -1,15 +1,15 @@
 //! Adapters on disk, as PEFT writes and reads them: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Tensor;
 
+use crate::adapter_patterns::Patterns;
 use crate::error::{NnError, Result};
 use crate::parameters::Parameters;
-use crate::tuning::Lora;
+use crate::tuning::{Lora, scale};
 use crate::weights::{Weights, write};
 
 /// Name of the configuration.
@@ -40,9 +40,9 @@ pub struct AdapterConfig {
     #[serde(default)]
     modules_to_save: Option<Vec<String>>,
     #[serde(default)]
-    rank_pattern: BTreeMap<String, i64>,
+    rank_pattern: Patterns<i64>,
     #[serde(default)]
-    alpha_pattern: BTreeMap<String, f64>,
+    alpha_pattern: Patterns<f64>,
     #[serde(default)]
     use_rslora: bool,
     #[serde(default)]
@@ -51,6 +51,12 @@ pub struct AdapterConfig {
     init_lora_weights: Value,
     #[serde(default)]
     inference_mode: bool,
+    /// Layers of the base that stand for several: not understood.
+    #[serde(default, skip_serializing)]
+    layer_replication: Value,
+    /// Tokens after which alone an adapter counts: not understood.
+    #[serde(default, skip_serializing)]
+    alora_invocation_tokens: Value,
 }
 
 fn none() -> String {
@@ -82,12 +88,14 @@ impl AdapterConfig {
             fan_in_fan_out: false,
             target_modules: modules.into(),
             modules_to_save: (!heads.is_empty()).then_some(heads),
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            rank_pattern: Patterns::default(),
+            alpha_pattern: Patterns::default(),
             use_rslora: lora.rank_stabilised,
             use_dora: lora.decomposed,
             init_lora_weights: yes(),
             inference_mode: true,
+            layer_replication: Value::Null,
+            alora_invocation_tokens: Value::Null,
         }
     }
 
@@ -98,24 +106,41 @@ impl AdapterConfig {
         if self.bias != "none" || self.fan_in_fan_out {
             return Err("adapters with biases (`bias`) or of transposed weights (`fan_in_fan_out`) are not understood".to_owned());
         }
-        if self.r < 1 || self.rank_pattern.values().any(|rank| *rank < 1) {
+        if self.changes_base() {
+            return Err(format!(
+                "its base is not the model as it was (`init_lora_weights` is {}): convert it with PEFT",
+                self.init_lora_weights
+            ));
+        }
+        if !self.layer_replication.is_null() || !self.alora_invocation_tokens.is_null() {
+            return Err("adapters with `layer_replication` or `alora_invocation_tokens` are not understood".to_owned());
+        }
+        if self.r < 1 || self.rank_pattern.numbers().any(|rank| rank < 1) {
             return Err("a rank is below 1".to_owned());
         }
         Ok(self)
     }
 
+    /// Whether the adapter began by taking something away from the weights that it stands beside (PiSSA, OLoRA, CorDA, LoftQ do).
+    fn changes_base(&self) -> bool {
+        const KEEP: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+        self.init_lora_weights.as_str().is_some_and(|way| !KEEP.contains(&way))
+    }
+
+    /// The rank of a module's adapter.
+    fn rank(&self, module: &str) -> i64 {
+        self.rank_pattern.get(module).unwrap_or(self.r)
+    }
+
     /// The scale of a module's adapter.
-    fn scale(&self, module: &str, rank: i64) -> f64 {
-        let ends = |pattern: &str| module == pattern || module.strip_suffix(pattern).is_some_and(|before| before.ends_with('.'));
-        let alpha = self.alpha_pattern.iter().find(|(pattern, _)| ends(pattern)).map_or(self.lora_alpha, |(_, alpha)| *alpha);
-        #[allow(clippy::cast_precision_loss)]
-        let rank = rank as f64;
-        if self.use_rslora { alpha / rank.sqrt() } else { alpha / rank }
+    fn scale(&self, module: &str) -> f64 {
+        let alpha = self.alpha_pattern.get(module).unwrap_or(self.lora_alpha);
+        scale(alpha, self.rank(module), self.use_rslora)
     }
 }
 
 /// The adapter of one module, as read.
-pub(crate) struct Stored {
+pub(crate) struct ModuleAdapter {
     /// A, `[rank, in]`.
     pub(crate) down: Tensor,
     /// B, `[out, rank]`.
@@ -145,7 +170,7 @@ impl AdapterFile {
     }
 
     /// The adapter of a module, where there is one for it.
-    pub(crate) fn module(&self, module: &str) -> Result<Option<Stored>> {
+    pub(crate) fn module(&self, module: &str) -> Result<Option<ModuleAdapter>> {
         let name = |part: &str| format!("{BEFORE}{module}.{part}");
         if !self.weights.contains(&name("lora_A.weight")) {
             return Ok(None);
@@ -153,8 +178,11 @@ impl AdapterFile {
         let (down, up) = (self.weights.floats(&name("lora_A.weight"))?, self.weights.floats(&name("lora_B.weight"))?);
         let length = name("lora_magnitude_vector");
         let magnitude = if self.weights.contains(&length) { Some(self.weights.floats(&length)?) } else { None };
-        let scale = self.config.scale(module, down.size()[0]);
-        Ok(Some(Stored { down, up, magnitude, scale }))
+        let rank = self.config.rank(module);
+        if down.size().first() != Some(&rank) {
+            return Err(NnError::Fit(format!("the adapter of {module} is {:?}, and its configuration gives rank {rank}", down.size())));
+        }
+        Ok(Some(ModuleAdapter { down, up, magnitude, scale: self.config.scale(module) }))
     }
 
     /// A tensor of a module that was trained whole, where there is one of this name.
@@ -173,10 +201,13 @@ impl AdapterFile {
 /// Writes what trained of a model as an adapter's folder, for a task by PEFT's name; gives the modules that have adapters.
 ///
 /// # Errors
-/// Where a file cannot be written.
+/// Where the model has no adapters that train, or a file cannot be written.
 pub fn save_adapter(parameters: &Parameters, lora: &Lora, task: &str, folder: &Path) -> Result<Vec<String>> {
     let tensors = parameters.trained()?;
     let modules: Vec<String> = tensors.iter().filter_map(|(name, _)| name.strip_suffix(".lora_A.weight")).map(str::to_owned).collect();
+    if modules.is_empty() {
+        return Err(NnError::Fit("no adapter of the model trains".into()));
+    }
     let whole = tensors.iter().map(|(name, _)| name).filter(|name| !name.contains(".lora_"));
     let mut heads: Vec<String> = whole.map(|name| name.rsplit_once('.').map_or(name.as_str(), |(module, _)| module).to_owned()).collect();
     heads.dedup();

@@ -6,6 +6,7 @@
 
 mod adamw;
 mod adapter_file;
+mod adapter_patterns;
 pub mod bench;
 mod builder;
 pub mod device;

@@ -35,13 +35,18 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// The scale s of an adapter of a rank.
+    /// The scale s of its adapters.
     #[must_use]
-    pub fn scale(&self, alpha: f64, rank: i64) -> f64 {
-        #[allow(clippy::cast_precision_loss)]
-        let rank = rank as f64;
-        if self.rank_stabilised { alpha / rank.sqrt() } else { alpha / rank }
+    pub fn scale(&self) -> f64 {
+        scale(self.alpha, self.rank, self.rank_stabilised)
     }
+}
+
+/// What B A is multiplied with: alpha / rank, or alpha / √rank.
+#[allow(clippy::cast_precision_loss)]
+pub(crate) fn scale(alpha: f64, rank: i64, rank_stabilised: bool) -> f64 {
+    let rank = rank as f64;
+    alpha / if rank_stabilised { rank.sqrt() } else { rank }
 }
 
 /// Which weights stay, while it is being learnt.

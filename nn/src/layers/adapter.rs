@@ -111,7 +111,7 @@ impl Adapters {
             parts.push(Tensor::f_ones([up.start - row], (Kind::Float, weight.device()))?);
             row = up.start + up.rows();
             let own = now.f_narrow(0, up.start, up.rows())?;
-            parts.push(up.magnitude.as_ref().map_or_else(|| Ok(own.f_ones_like()?), |length| length.f_div(&own))?);
+            parts.push(up.magnitude.as_ref().map_or_else(|| own.f_ones_like(), |length| length.f_div(&own))?);
         }
         parts.push(Tensor::f_ones([self.rows - row], (Kind::Float, weight.device()))?);
         Ok(Tensor::f_cat(&parts, 0)?.f_to_kind(weight.kind())?)

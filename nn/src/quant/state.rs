@@ -39,15 +39,26 @@ impl State {
     }
 }
 
-/// A number as Python writes it: with an exponent of two digits where it is below -4 or above 15.
+/// A number as Python writes it: with as few digits as say which it is, and of two such texts that are equally near the even one, where Rust
+/// takes the larger; with an exponent of two digits where it is below -4 or above 15.
 fn number(value: f64) -> String {
-    let text = format!("{value:e}");
-    match text.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
-        Some((digits, exponent)) if !(-4..16).contains(&exponent) => {
-            format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
-        }
-        _ => format!("{value:?}"),
+    let shortest = format!("{value:e}");
+    let Some((digits, exponent)) = shortest.split_once('e') else { return shortest };
+    let Ok(exponent) = exponent.parse::<i32>() else { return shortest };
+    let after_point = digits.split_once('.').map_or(0, |(_, digits)| digits.len());
+    if !(-4..16).contains(&exponent) {
+        let even = exactly(value, format!("{value:.after_point$e}"), &shortest);
+        let digits = even.split_once('e').map_or(digits, |(digits, _)| digits);
+        return format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
     }
+    let places = i32::try_from(after_point).unwrap_or(0) - exponent;
+    let places = usize::try_from(places).unwrap_or(0).max(1);
+    exactly(value, format!("{value:.places$}"), &format!("{value:?}"))
+}
+
+/// A text of a number, where it says which it is; else another.
+fn exactly(value: f64, text: String, other: &str) -> String {
+    if text.parse() == Ok(value) { text } else { other.to_owned() }
 }
 
 /// torch's name of a kind of floating-point number.
@@ -76,6 +87,10 @@ mod tests {
             (1e15, "1000000000000000.0"),
             (-3.25e-120, "-3.25e-120"),
             (0.0, "0.0"),
+            (100.0, "100.0"),
+            // Each lies in the middle between two texts of so many digits.
+            (0.699_440_002_441_406_2, "0.6994400024414062"),
+            (2.980_232_238_769_531_2e-8, "2.9802322387695312e-08"),
         ] {
             assert_eq!(super::number(value), text);
         }

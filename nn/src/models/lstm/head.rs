@@ -28,7 +28,7 @@ pub(super) struct Head {
 enum Way {
     Flatten,
     MaxPooling,
-    Span { start: BiLstm, end: BiLstm },
+    Span { start: Box<BiLstm>, end: Box<BiLstm> },
 }
 
 impl Head {
@@ -38,8 +38,8 @@ impl Head {
             LstmHead::Flatten => Way::Flatten,
             LstmHead::MaxPooling => Way::MaxPooling,
             LstmHead::Span => Way::Span {
-                start: BiLstm::new(builder, "start.layer", states, hidden)?,
-                end: BiLstm::new(builder, "end.layer", 2 * states, hidden)?,
+                start: Box::new(BiLstm::new(builder, "start.layer", states, hidden)?),
+                end: Box::new(BiLstm::new(builder, "end.layer", 2 * states, hidden)?),
             },
         };
         // No answer comes first among the positions.
