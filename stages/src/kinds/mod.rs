@@ -3,6 +3,7 @@
 mod checkpoint;
 mod choice;
 mod dataset;
+mod distil;
 pub mod evaluate;
 mod export;
 mod fine_tune;
@@ -16,6 +17,7 @@ use qapipe_engine::{Command, StageKind};
 
 pub use checkpoint::Checkpoint;
 pub use dataset::Dataset;
+pub use distil::Distil;
 pub use evaluate::Evaluate;
 pub use export::Export;
 pub use fine_tune::{FineTune, TRAIN};
@@ -26,4 +28,4 @@ pub use quantize::Quantize;
 pub use tokenize::Tokenize;
 
 /// Every kind of stage, in the order in which help lists them.
-pub const KINDS: &[&dyn StageKind] = &[&Command, &Dataset, &Checkpoint, &Tokenize, &FineTune, &Prune, &Quantize, &LoraAdapt, &Export, &Prompt, &Evaluate];
+pub const KINDS: &[&dyn StageKind] = &[&Command, &Dataset, &Checkpoint, &Tokenize, &FineTune, &Prune, &Distil, &Quantize, &LoraAdapt, &Export, &Prompt, &Evaluate];

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod choice;
+mod distil;
 mod evaluate;
 mod export;
 mod fine_tune;
@@ -19,6 +20,7 @@ pub type Runner = fn(&StageCx<'_>) -> Result<(), StageError>;
 pub const RUNNERS: &[(&str, Runner)] =
     &[
         ("checkpoint", checkpoint::run),
+        ("distil", distil::run),
         ("evaluate", evaluate::run),
         ("export", export::run),
         ("fine-tune", fine_tune::run),
