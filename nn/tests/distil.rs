@@ -76,7 +76,7 @@ fn a_student_that_is_its_teacher_has_no_distance_and_another_one_learns() {
         let mut loss = state_distance(&handed, &taught, &Matching::Even, None).unwrap();
         if matches!(family, "bert" | "t5") {
             assert!(attention_distance(&same, &own, None).unwrap().double_value(&[]).abs() < 1e-7, "{family}");
-            loss = loss + attention_distance(&handed, &taught, None).unwrap();
+            loss = loss.f_add(&attention_distance(&handed, &taught, None).unwrap()).unwrap();
         } else {
             let error = attention_distance(&handed, &taught, None).unwrap_err().to_string();
             assert!(error.contains("the student has no attention of its tokens to each other"), "{error}");
@@ -211,7 +211,7 @@ fn lists_of_layers_that_make_no_model_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |config: &str, kept: &[Vec<usize>]| shallower(config, kept, folder.path()).err().unwrap().to_string();
     for list in [vec![], vec![1, 0], vec![1, 1], vec![0, 3]] {
-        let error = refused(CONFIGS[0].1, &[list.clone()]);
+        let error = refused(CONFIGS[0].1, std::slice::from_ref(&list));
         let wanted = format!("of bert.encoder.layer.* the layers {list:?} are to stay, and there are 0 to 2: each once, ascending");
         assert!(error.contains(&wanted), "{error}");
     }

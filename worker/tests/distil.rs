@@ -222,7 +222,7 @@ fn what_makes_no_sense_is_refused_in_one_message() {
         ("model = \"@lstm\"\nattention = 1.0".to_owned(), "cannot be compared"),
     ];
     for (number, (more, wanted)) in cases.iter().enumerate() {
-        let error = lab.run(&(base.clone() + &distil(&format!("w{number}"), &format!("{more}\n{train}")))).expect_err(wanted);
+        let error = lab.run(&(base.clone() + &distil(&format!("w{number}"), &format!("{more}\n{train}")))).unwrap_err();
         assert!(error.message.contains(wanted) && !error.message.contains('\n'), "{wanted}: {}", error.message);
     }
     // A teacher without a head, as pretraining leaves it.

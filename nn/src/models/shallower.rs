@@ -22,11 +22,11 @@ pub struct LayerNames {
     pub shared: Option<&'static str>,
 }
 
-/// Writes a model with only some layers of a folder's model: its `config.json`, and its `model.safetensors` with dense f32 weights. Adapters are
-/// merged, weights that are left out are zero, quantized ones are unpacked.
+/// Writes a model with only some layers of a folder's model: its `config.json`, and its `model.safetensors` with dense f32 weights.
+/// Adapters are merged, weights that are left out are zero, quantized ones are unpacked.
 ///
-/// `kept`: numbers of layers, from 0, for each stack: an encoder's, then a decoder's. Of a stack that is not said all stay. Gives the layers
-/// that were kept, of every stack.
+/// `kept`: numbers of layers, from 0, for each stack: an encoder's, then a decoder's. Of a stack that is not said all stay. Gives the
+/// layers that were kept, of every stack.
 ///
 /// # Errors
 /// Where a list is empty or no ascending list of layers that there are, the model has fewer stacks, or a layer cannot come first because it

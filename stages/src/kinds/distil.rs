@@ -49,16 +49,18 @@ impl StageKind for Distil {
 
     fn doc(&self) -> &'static str {
         "Trains a smaller model to follow a larger one.\n\n\
-         The student is a model of its own (`model`), or the teacher with some of its layers (`layers`), all else copied, as in DistilBERT (Sanh et \
-         al. 2019, arXiv 1910.01108). Its loss mixes the gold answers with the teacher's, whose logits are softened by a temperature (Hinton et al. \
-         2015, arXiv 1503.02531).\n\n\
-         `hidden` adds the mean squared difference of each token's state after each layer of the student and after the teacher's that goes with \
-         it: the one that was kept, or else layer i of n with layer (i + 1) * m / n - 1 of m. What goes into the first layer is compared as well \
-         where both are of one width. Where widths differ, states have no difference, and the cosine similarities of each two tokens of a sequence \
-         are compared instead (relational distillation, after Park et al. 2019, arXiv 1904.05068).\n\n\
-         `attention` adds KL(teacher || student) of where each token looks in the last layer (MiniLM, Wang et al. 2020, arXiv 2002.10957): the last \
-         layer alone needs no matching of layers, and was found to do better than all of them. It is for BERT and the encoder of T5. A BERT of another \
-         number of heads has its queries and keys split into as many as the teacher has (MiniLMv2, arXiv 2012.15828)."
+         The student is a model of its own (`model`), or the teacher with some of its layers (`layers`), all else copied, as in \
+         DistilBERT (Sanh et al. 2019, arXiv 1910.01108). Its loss mixes the gold answers with the teacher's, whose logits are \
+         softened by a temperature (Hinton et al. 2015, arXiv 1503.02531).\n\n\
+         `hidden` adds the mean squared difference of each token's state after each layer of the student and after the teacher's \
+         that goes with it: the one that was kept, or else layer i of n with layer (i + 1) * m / n - 1 of m. What goes into the \
+         first layer is compared as well where both are of one width. Where widths differ, states have no difference, and the \
+         cosine similarities of each two tokens of a sequence are compared instead (relational distillation, after Park et al. \
+         2019, arXiv 1904.05068).\n\n\
+         `attention` adds KL(teacher || student) of where each token looks in the last layer (MiniLM, Wang et al. 2020, arXiv \
+         2002.10957): the last layer alone needs no matching of layers, and was found to do better than all of them. It is for BERT \
+         and the encoder of T5. A BERT of another number of heads has its queries and keys split into as many as the teacher has \
+         (MiniLMv2, arXiv 2012.15828)."
     }
 
     fn params(&self) -> &'static [Param] {

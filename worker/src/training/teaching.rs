@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qapipe_nn::{
-    AnyModel, Forward, Matching, Packed, Pairs, Placement, Recorder, SpanLogits, Stack, Wanted, attention_distance, distillation, models,
+    AnyModel, Forward, Matching, Packed, Pairs, Placement, Recorder, SpanLogits, Wanted, attention_distance, distillation, models,
     span_distillation, state_distance,
 };
 use qapipe_stages::features::Info;
@@ -118,13 +118,17 @@ impl<'a> Teaching<'a> {
     }
 
     /// A loss with the distances of what both sides' layers handed out.
-    fn with_layers(&self, loss: Tensor, weights: Option<&Tensor>) -> Result<Tensor, Error> {
+    fn with_layers(&self, mut loss: Tensor, weights: Option<&Tensor>) -> Result<Tensor, Error> {
         let Some([teacher, student]) = &self.recorders else { return Ok(loss) };
         let (teacher, student, words) = (teacher.take(), student.take(), self.words);
-        let add = |loss: Tensor, weight: f64, distance: &dyn Fn(&[Stack], &[Stack]) -> qapipe_nn::Result<Tensor>| {
-            if weight > 0.0 { Ok::<_, Error>(loss.f_add(&distance(&student, &teacher)?.f_mul_scalar(weight)?)?) } else { Ok(loss) }
-        };
-        let loss = add(loss, words.hidden, &|student, teacher| state_distance(student, teacher, &words.matching, weights))?;
-        add(loss, words.attention, &|student, teacher| attention_distance(student, teacher, weights))
+        if words.hidden > 0.0 {
+            let distance = state_distance(&student, &teacher, &words.matching, weights)?;
+            loss = loss.f_add(&distance.f_mul_scalar(words.hidden)?)?;
+        }
+        if words.attention > 0.0 {
+            let distance = attention_distance(&student, &teacher, weights)?;
+            loss = loss.f_add(&distance.f_mul_scalar(words.attention)?)?;
+        }
+        Ok(loss)
     }
 }
