@@ -3,7 +3,9 @@
 use tch::{Device, NoGradGuard, Tensor};
 
 use crate::error::Result;
+use crate::layers::{Heads, Look};
 use crate::packed::Packed;
+use crate::recorder::Recorder;
 use crate::shim;
 use crate::watch::Watch;
 
@@ -17,19 +19,20 @@ pub struct Forward {
     seed: u64,
     pass: u64,
     watch: Option<Watch>,
+    recorder: Option<Recorder>,
 }
 
 impl Forward {
     /// Answers: no dropout, no gradients.
     #[must_use]
     pub fn inference() -> Self {
-        Self { train: false, seed: 0, pass: 0, watch: None }
+        Self { train: false, seed: 0, pass: 0, watch: None, recorder: None }
     }
 
     /// Training: dropout as the model has it, gradients.
     #[must_use]
     pub fn training(seed: u64) -> Self {
-        Self { train: true, seed, pass: 0, watch: None }
+        Self { train: true, seed, pass: 0, watch: None, recorder: None }
     }
 
     /// Answers, and remembers what goes into the matrices.
@@ -41,6 +44,33 @@ impl Forward {
     /// Tells that states `[tokens, in]` go into a matrix.
     pub(crate) fn see(&self, matrix: &str, states: &Tensor) -> Result<()> {
         self.watch.as_ref().map_or(Ok(()), |watch| watch.add(matrix, states))
+    }
+
+    /// The same, and hands what layers make to a recorder.
+    #[must_use]
+    pub fn recording(self, recorder: &Recorder) -> Self {
+        Self { recorder: Some(recorder.clone()), ..self }
+    }
+
+    /// Tells that a stack of layers reads sequences, beginning with states `[tokens, width]`.
+    pub(crate) fn enter(&self, packed: &Packed, states: &Tensor) {
+        if let Some(recorder) = &self.recorder {
+            recorder.enter(packed, states);
+        }
+    }
+
+    /// Tells that states `[tokens, width]` come out of a layer of that stack.
+    pub(crate) fn leave(&self, states: &Tensor) {
+        if let Some(recorder) = &self.recorder {
+            recorder.leave(states);
+        }
+    }
+
+    /// Tells that a layer of that stack looks at its own sequences.
+    pub(crate) fn look(&self, heads: &Heads, look: &Look<'_>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.look(heads, look);
+        }
     }
 
     /// Sets the number of the next pass, where a training goes on.
@@ -67,8 +97,11 @@ impl Forward {
         if self.train { None } else { Some(tch::no_grad_guard()) }
     }
 
-    /// Begins a pass: seeds what dropout draws from. Every model's `forward` calls it once.
+    /// Begins a pass: seeds what dropout draws from, and forgets what an earlier one left. Every model's `forward` calls it once.
     pub(crate) fn begin(&mut self, device: Device) -> Result<()> {
+        if let Some(recorder) = &self.recorder {
+            drop(recorder.take());
+        }
         if self.train {
             shim::seed(device, mix(self.seed, self.pass))?;
             self.pass += 1;

@@ -18,8 +18,7 @@ pub fn span_loss(logits: &SpanLogits, packed: &Packed, starts: &Tensor, ends: &T
         let (start, end) = (starts.size(), ends.size());
         return Err(NnError::Input(format!("{rows} sequences need as many labels, but starts are {start:?} and ends {end:?}")));
     }
-    let begins = packed.cu_seqlens()?;
-    let lengths = begins.f_narrow(0, 1, rows)?.f_sub(&begins.f_narrow(0, 0, rows)?)?;
+    let lengths = packed.counts()?;
     let start = position_loss(&logits.start, packed, starts, &lengths)?;
     let end = position_loss(&logits.end, packed, ends, &lengths)?;
     Ok((start.f_add(&end)?).f_mul_scalar(0.5)?)

@@ -240,6 +240,12 @@ impl Packed {
         Ok(tail.f_view_dtype(Kind::Int)?.f_narrow(0, 0, self.sequences() + 1)?)
     }
 
+    /// Tokens of each sequence on the device, i32 `[sequences]`.
+    pub(crate) fn counts(&self) -> Result<Tensor> {
+        let (begins, rows) = (self.cu_seqlens()?, self.sequences());
+        Ok(begins.f_narrow(0, 1, rows)?.f_sub(&begins.f_narrow(0, 0, rows)?)?)
+    }
+
     /// Width of the padded table: the longest sequence, rounded up as matrix kernels like it.
     #[must_use]
     pub fn width(&self) -> i64 {

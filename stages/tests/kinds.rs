@@ -114,3 +114,26 @@ fn a_prompt_that_cannot_be_is_refused_where_it_stands() {
     assert_eq!(refused(json!({"template": "{context}"})).param, "template");
     assert_eq!(refused(json!({"context": false, "template": "{context} {question}"})).param, "context");
 }
+
+#[test]
+fn a_student_that_cannot_be_is_refused_where_it_stands() {
+    let kind = KINDS.iter().find(|kind| kind.name() == "distil").unwrap();
+    let refused = |values: Value| {
+        let Value::Object(map) = values else { unreachable!() };
+        kind.check(&Values(map)).unwrap_err()
+    };
+    let neither = refused(json!({ "teacher_share": 0.5 }));
+    assert!(neither.message == "there is no student" && neither.help.unwrap().contains("layers = [0, 2, 4]"));
+    let both = refused(json!({ "model": "@a", "layers": [0] }));
+    assert!(both.param == "layers" && both.message.contains("a model of its own"), "{both:?}");
+    assert_eq!(refused(json!({ "model": "@a", "decoder_layers": [0] })).param, "decoder_layers");
+    for list in [json!([]), json!([1, 0]), json!([1, 1])] {
+        let error = refused(json!({ "layers": list, "teacher_share": 0.5 }));
+        assert_eq!((error.param.as_str(), error.message.as_str()), ("layers", "names at least one layer, each once, ascending"));
+        assert_eq!(refused(json!({ "layers": [0], "decoder_layers": list })).param, "decoder_layers");
+    }
+    let idle = refused(json!({ "layers": [0], "teacher_share": 0.0, "hidden": 0.0, "attention": 0.0 }));
+    assert_eq!((idle.param.as_str(), idle.message.as_str()), ("teacher_share", "nothing of the teacher counts"));
+    let hidden = json!({ "layers": [0], "teacher_share": 0.0, "hidden": 1.0 });
+    assert!(kind.check(&Values(hidden.as_object().unwrap().clone())).is_ok());
+}

@@ -37,7 +37,7 @@ fn help_and_version_are_data() {
 fn kinds_are_listed_and_explained() {
     let project = Project::of("");
     let list = project.qapipe(&["kinds"]).code(0);
-    for kind in ["command", "dataset", "checkpoint", "tokenize", "fine-tune", "evaluate"] {
+    for kind in ["command", "dataset", "checkpoint", "tokenize", "fine-tune", "distil", "evaluate"] {
         assert!(list.out.lines().any(|line| line.starts_with(&format!("{kind} "))), "{}", list.out);
     }
     assert_snapshot!(project.qapipe(&["kinds", "command"]).code(0).out, @r"

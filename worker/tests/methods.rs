@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Lab, TINY_BERT, TINY_LSTM, TINY_MAMBA, TINY_T5, evaluate, fine_tune, method, tiny_writer};
+use common::{Lab, TINY_BERT, TINY_LSTM, TINY_MAMBA, TINY_T5, evaluate, fine_tune, logits, method, tiny_writer};
 use qapipe_nn::models::{self, Stored};
 use qapipe_nn::{AnyModel, Placement, Weights};
 use qapipe_stages::tables::{MetricsRow, TrainingRow, read_table};
@@ -148,19 +148,6 @@ fn every_family_can_be_adapted() {
 
 /// Merged or not, a model says the same, to 1e-5 of the largest number.
 fn assert_same_answers(one: &AnyModel, other: &AnyModel, lab: &Lab, family: &str) {
-    use qapipe_nn::{Forward, Packed, Pairs};
-    let logits = |model: &AnyModel| match model {
-        AnyModel::Reader(model) => {
-            let ids: [&[u32]; 2] = [&[2, 10, 11, 3, 20, 21, 22, 3], &[2, 12, 3, 23, 24, 3]];
-            let packed = Packed::from_sequences(&[(ids[0], 4), (ids[1], 3)], Device::Cpu).unwrap();
-            model.forward(&packed, &mut Forward::inference()).unwrap().start
-        }
-        AnyModel::Writer(model) => {
-            let pairs = Pairs::collate(model.form(), &[(&[5, 6, 7, 8], &[9, 1]), (&[15, 16], &[19, 20, 1])]).unwrap();
-            model.logits(&pairs, &mut Forward::inference()).unwrap()
-        }
-    };
-    let _guard = tch::no_grad_guard();
     let (one, other) = (logits(one), logits(other));
     let off = (&one - &other).abs().max().double_value(&[]) / one.abs().clamp_max(1e3).max().double_value(&[]).max(1.0);
     assert!(off < 1e-5, "{family}: {off} ({})", lab.folder.path().display());

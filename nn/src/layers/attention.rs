@@ -52,6 +52,11 @@ impl Bias {
         };
         Ok(Self { table, padded })
     }
+
+    /// What is added for any sequence, `[1, heads, width, width]`.
+    pub(crate) fn table(&self) -> &Tensor {
+        &self.table
+    }
 }
 
 /// softmax(Q Kᵀ · scale + bias) V within each sequence (Vaswani et al. 2017). In training a share of the weights is dropped. Gives

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{AnyModel, BertConfig, Model, Network, Reader, SpanLogits, save};
+use super::{AnyModel, BertConfig, LayerNames, Model, Network, Reader, SpanLogits, save};
 use crate::builder::{Builder, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -33,6 +33,7 @@ pub(super) const MODEL: Model = Model {
         Ok(AnyModel::Reader(Box::new(model)))
     },
     adapted: &["query", "value"],
+    layers: &[LayerNames { prefix: "bert.encoder.layer.", fields: &["num_hidden_layers"], shared: None }],
     parity: parity::spans,
 };
 
@@ -92,8 +93,10 @@ impl BertForQuestionAnswering {
     /// States of the last layer, `[tokens, hidden]`.
     fn states(&self, packed: &Packed, forward: &Forward) -> Result<Tensor> {
         let mut states = self.embeddings.forward(packed, forward)?;
+        forward.enter(packed, &states);
         for layer in &self.layers {
             states = layer.forward(&states, packed, forward)?;
+            forward.leave(&states);
         }
         Ok(states)
     }
@@ -224,7 +227,9 @@ impl Layer {
     }
 
     fn forward(&self, states: &Tensor, packed: &Packed, forward: &Forward) -> Result<Tensor> {
-        let seen = attention(&self.split(states, forward)?, &Look::within(packed, self.attention_dropout), forward)?;
+        let (heads, look) = (self.split(states, forward)?, Look::within(packed, self.attention_dropout));
+        forward.look(&heads, &look);
+        let seen = attention(&heads, &look, forward)?;
         let mixed = forward.dropout(self.mixed.forward(&seen, forward)?, self.dropout)?;
         let states = self.mixed_norm.forward(&mixed.f_add(states)?)?;
         let inner = self.activation.apply(&self.inner.forward(&states, forward)?)?;

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{AnyModel, LstmConfig, Model, Network, Reader, SpanLogits, check_ids, save};
+use super::{AnyModel, LayerNames, LstmConfig, Model, Network, Reader, SpanLogits, check_ids, save};
 use crate::builder::{Builder, Init, LoadReport};
 use crate::error::Result;
 use crate::forward::Forward;
@@ -41,6 +41,7 @@ pub(super) const MODEL: Model = Model {
         Ok(AnyModel::Reader(Box::new(model)))
     },
     adapted: &[],
+    layers: &[LayerNames { prefix: "layers.", fields: &["num_hidden_layers"], shared: None }],
     parity: parity::spans,
 };
 
@@ -117,10 +118,12 @@ impl LstmForQuestionAnswering {
         let asked = self.encode(question, found.as_ref().map(|found| &found.0), forward)?;
         let read = self.encode(context, found.as_ref().map(|found| &found.1), forward)?;
         let mut states = self.fusion.forward((&asked, question), (&read, context), forward)?;
+        forward.enter(context, &states);
         for layer in &self.layers {
             let next = layer.forward(&forward.dropout_alike(&states, context, self.config.dropout_rate)?, context, forward)?;
             let fits = self.config.residual && next.size() == states.size();
             states = if fits { next.f_add(&states)? } else { next };
+            forward.leave(&states);
         }
         Ok(states)
     }

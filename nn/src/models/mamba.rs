@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{AnyModel, Decoding, MambaConfig, Model, Network, Writer, check_ids, save};
+use super::{AnyModel, Decoding, LayerNames, MambaConfig, Model, Network, Writer, check_ids, save};
 use crate::builder::{Builder, Init, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -35,6 +35,7 @@ pub(super) const MODEL: Model = Model {
         Ok(AnyModel::Writer(Box::new(model)))
     },
     adapted: &["in_proj", "x_proj", "out_proj"],
+    layers: &[LayerNames { prefix: "backbone.layers.", fields: &["num_hidden_layers", "n_layer"], shared: None }],
     parity: parity::mamba,
 };
 
@@ -126,9 +127,11 @@ impl MambaForCausalLm {
         if self.config.residual_in_fp32 {
             states = states.f_to_kind(Kind::Float)?;
         }
+        forward.enter(packed, &states);
         for (number, layer) in self.layers.iter().enumerate() {
             let memory = memories.as_deref_mut().and_then(|memories| memories.get_mut(number));
             states = layer.forward(&states, packed, memory, forward)?;
+            forward.leave(&states);
         }
         Ok(states)
     }

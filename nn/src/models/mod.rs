@@ -7,6 +7,7 @@ mod lstm_config;
 mod mamba;
 mod mamba_config;
 mod network;
+mod shallower;
 mod stored;
 mod t5;
 mod t5_config;
@@ -24,6 +25,7 @@ pub use lstm_config::{LstmAttention, LstmConfig, LstmHead};
 pub use mamba::MambaForCausalLm;
 pub use mamba_config::MambaConfig;
 pub use network::{AnyModel, Decoding, Network, Reader, SpanLogits, Writer};
+pub use shallower::{LayerNames, keep_layers};
 pub use stored::{BASE, Stored};
 pub use t5::T5ForConditionalGeneration;
 pub use t5_config::T5Config;
@@ -49,6 +51,8 @@ pub struct Model {
     pub init: fn(&str, &Placement, u64) -> Result<AnyModel>,
     /// The modules that get adapters where none are named, as in PEFT; none means all.
     pub adapted: &'static [&'static str],
+    /// Its stacks of layers: of an encoder with a decoder two.
+    pub layers: &'static [LayerNames],
     /// Compares the model of a folder with the golden tensors beside it.
     pub parity: fn(&Path) -> Result<Vec<Check>>,
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{AnyModel, Decoding, Model, Network, T5Config, Writer, check_ids, save};
+use super::{AnyModel, Decoding, LayerNames, Model, Network, T5Config, Writer, check_ids, save};
 use crate::builder::{Builder, Init, LoadReport};
 use crate::error::{NnError, Result};
 use crate::forward::Forward;
@@ -35,12 +35,19 @@ pub(super) const MODEL: Model = Model {
         Ok(AnyModel::Writer(Box::new(model)))
     },
     adapted: &["q", "v"],
+    layers: &[
+        LayerNames { prefix: "encoder.block.", fields: &["num_layers"], shared: POSITIONS },
+        LayerNames { prefix: "decoder.block.", fields: &["num_decoder_layers"], shared: POSITIONS },
+    ],
     parity: parity::t5,
 };
 
 /// What a file may have besides: other names for the embedding, and a bias that older versions wrote and never read.
 const IGNORED: [&str; 3] =
     ["encoder.embed_tokens.", "decoder.embed_tokens.", "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias."];
+
+/// What all layers of a stack use and the first one holds.
+const POSITIONS: Option<&str> = Some("relative_attention_bias");
 
 /// Modules that make the answer.
 const HEADS: [&str; 1] = ["lm_head"];

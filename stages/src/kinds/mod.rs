@@ -3,6 +3,7 @@
 mod checkpoint;
 mod choice;
 mod dataset;
+mod distil;
 pub mod evaluate;
 mod export;
 mod fine_tune;
@@ -16,6 +17,7 @@ use qapipe_engine::{Command, StageKind};
 
 pub use checkpoint::Checkpoint;
 pub use dataset::Dataset;
+pub use distil::Distil;
 pub use evaluate::Evaluate;
 pub use export::Export;
 pub use fine_tune::{FineTune, TRAIN};
@@ -27,4 +29,4 @@ pub use tokenize::Tokenize;
 
 /// Every kind of stage, in the order in which help lists them.
 pub const KINDS: &[&dyn StageKind] =
-    &[&Command, &Dataset, &Checkpoint, &Tokenize, &FineTune, &Prune, &Quantize, &LoraAdapt, &Export, &Prompt, &Evaluate];
+    &[&Command, &Dataset, &Checkpoint, &Tokenize, &FineTune, &Prune, &Distil, &Quantize, &LoraAdapt, &Export, &Prompt, &Evaluate];

@@ -95,7 +95,8 @@ impl Chain {
                 }
             }
             let from = |param: &str| spec.inputs.iter().find(|input| input.param == param).map(|input| &input.source);
-            let model = from("model").or_else(|| from("predictions"));
+            // A student that is made of its teacher's layers has no other model.
+            let model = from("model").or_else(|| from("predictions")).or_else(|| from("teacher"));
             // References make no circles in a checked pipeline.
             let Some(Source::Stage { index, .. }) = model else { break };
             at = *index;
@@ -144,5 +145,59 @@ pub(super) fn lineage(pipeline: &Pipeline, stage: usize, record: &Record, chain:
         base_model: chain.base.clone(),
         method: (chain.base.is_some() && !kinds.is_empty()).then(|| kinds.join(" + ")),
         seed: trained.map_or(spec.seed, |&at| pipeline.stages[at].seed),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use qapipe_engine::Kinds;
+
+    use super::*;
+
+    /// The kinds that made the model of a stage, from the base model on.
+    fn made_of(student: &str) -> (Option<String>, Vec<&'static str>) {
+        let text = format!(
+            r#"
+            [stages.sample]
+            kind = "dataset"
+            source = "sample"
+            [stages.base]
+            kind = "checkpoint"
+            source = "hub:some/model"
+            [stages.other]
+            kind = "checkpoint"
+            source = "hub:another/model"
+            [stages.features]
+            kind = "tokenize"
+            dataset = "@sample"
+            model = "@base"
+            [stages.tuned]
+            kind = "fine-tune"
+            model = "@base"
+            data = "@features"
+            [stages.small]
+            kind = "distil"
+            teacher = "@tuned"
+            data = "@features"
+            {student}
+            [stages.scores]
+            kind = "evaluate"
+            model = "@small"
+            data = "@features"
+            "#
+        );
+        let pipeline = Pipeline::parse(&text, Path::new("study.toml"), &Kinds::new(crate::KINDS), &[]).unwrap();
+        let at = pipeline.stages.iter().position(|stage| stage.name == "scores").unwrap();
+        let chain = Chain::of(&pipeline, at, &|_| None);
+        (chain.base, chain.stages.iter().map(|&at| pipeline.stages[at].kind.name()).collect())
+    }
+
+    #[test]
+    fn a_student_comes_from_its_own_model_or_from_its_teachers_layers() {
+        assert_eq!(made_of("layers = [0, 2]"), (Some("hub:some/model".to_owned()), vec!["fine-tune", "distil"]));
+        assert_eq!(made_of("model = \"@other\""), (Some("hub:another/model".to_owned()), vec!["distil"]));
     }
 }

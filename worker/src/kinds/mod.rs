@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod choice;
+mod distil;
 mod evaluate;
 mod export;
 mod fine_tune;
@@ -18,6 +19,7 @@ pub type Runner = fn(&StageCx<'_>) -> Result<(), StageError>;
 /// Every kind that runs in a worker, by its name.
 pub const RUNNERS: &[(&str, Runner)] = &[
     ("checkpoint", checkpoint::run),
+    ("distil", distil::run),
     ("evaluate", evaluate::run),
     ("export", export::run),
     ("fine-tune", fine_tune::run),

@@ -87,7 +87,7 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
         return Err(StageError::failed("train.lr is 0")
             .help("static pruning trains the head at `train.lr`; `train_head = false` leaves it as it is"));
     }
-    let words = Words { share: wanted.teacher_share, temperature: wanted.temperature };
+    let words = Words { share: wanted.teacher_share, temperature: wanted.temperature, ..Words::default() };
     let teaching = cx.maybe_input("teacher").map(|folder| session.teacher(folder, &words)).transpose()?;
     let outcome = session.run(&wanted.tuning(session.rate()), Besides { masking: Some(wanted.masking()), teaching })?;
     let (model, output) = (outcome.model.network(), cx.output("model")?);

@@ -77,8 +77,16 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Where the device is not there, or an input is broken.
     pub fn new(cx: &'a StageCx<'a>) -> Result<Self, StageError> {
+        Self::from(cx, cx.input("model")?)
+    }
+
+    /// The same for a model that lies in another folder than that of the input `model`.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn from(cx: &'a StageCx<'a>, base: &'a Path) -> Result<Self, StageError> {
         let values: SessionValues = cx.values()?;
-        let (base, data) = (cx.input("model")?, cx.input("data")?);
+        let data = cx.input("data")?;
         let info = Info::open(data).map_err(Error::from)?;
         Ok(Self { base: base.to_path_buf(), data, info, values, cx })
     }
@@ -144,7 +152,7 @@ impl<'a> Session<'a> {
         checkpoint::check_features(&*model, &self.base, &self.info, features.longest())?;
         let parted = self.part(features.examples(), features.len(), |row| features.example(row))?;
         let settings = Settings::of_version(&self.info.dataset_version);
-        let (forward, tokens) = (Forward::training(self.cx.request.seed), self.values.hints.micro_batch_tokens);
+        let (forward, tokens) = (self.forward(&besides), self.values.hints.micro_batch_tokens);
         let source = SpanSource::new(&features, &*model);
         let (held_out, teaching) = (parted.held_out, besides.teaching);
         let trainee = SpanTrainee { model: &mut *model, forward, features: &features, settings, held_out, tokens, teaching };
@@ -162,11 +170,20 @@ impl<'a> Session<'a> {
         let threshold = Settings::of_version(&self.info.dataset_version).null_threshold;
         let manner = checkpoint::manner(&tokenizer, &self.info, target, threshold)?;
         let source = TextSource::new(&texts, model.form());
-        let (forward, tokens) = (Forward::training(self.cx.request.seed), self.values.hints.micro_batch_tokens);
+        let (forward, tokens) = (self.forward(&besides), self.values.hints.micro_batch_tokens);
         let (held_out, teaching) = (parted.held_out, besides.teaching);
         let trainee = TextTrainee { model: &mut *model, forward, texts: &texts, manner, held_out, tokens, teaching };
         let (summary, energy) = self.train(trainee, &source, &parted.rows, besides.masking)?;
         Ok((AnyModel::Writer(model), summary, energy))
+    }
+
+    /// How the model runs in its training.
+    fn forward(&self, besides: &Besides<'_>) -> Forward {
+        let forward = Forward::training(self.cx.request.seed);
+        match &besides.teaching {
+            Some(teaching) => teaching.student(forward),
+            None => forward,
+        }
     }
 
     /// Divides the rows into those to train on and the questions that are held out.

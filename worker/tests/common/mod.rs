@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qapipe_engine::{Input, Kinds, Pipeline, Place, Reporter, Request, Source, StageCx, StageError, StageSpec};
+use qapipe_nn::{AnyModel, Forward, Packed, Pairs};
+use tch::{Device, Tensor};
 
 /// Hears what a stage reports, and may ask it to stop after some progress.
 #[derive(Default)]
@@ -192,4 +194,20 @@ pub const TINY_BERT: &str = r#"model_type = "bert", hidden_size = 64, num_hidden
 pub fn method(name: &str, kind: &str, model: &str, more: &str) -> String {
     let data = if matches!(kind, "quantize" | "export") { "" } else { "data = \"@features\"\n" };
     format!("\n[stages.{name}]\nkind = \"{kind}\"\nmodel = \"@{model}\"\n{data}{more}\n")
+}
+
+/// What a model says of two small inputs.
+pub fn logits(model: &AnyModel) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    match model {
+        AnyModel::Reader(model) => {
+            let ids: [&[u32]; 2] = [&[2, 10, 11, 3, 20, 21, 22, 3], &[2, 12, 3, 23, 24, 3]];
+            let packed = Packed::from_sequences(&[(ids[0], 4), (ids[1], 3)], Device::Cpu).unwrap();
+            model.forward(&packed, &mut Forward::inference()).unwrap().start
+        }
+        AnyModel::Writer(model) => {
+            let pairs = Pairs::collate(model.form(), &[(&[5, 6, 7, 8], &[9, 1]), (&[15, 16], &[19, 20, 1])]).unwrap();
+            model.logits(&pairs, &mut Forward::inference()).unwrap()
+        }
+    }
 }

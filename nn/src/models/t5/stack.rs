@@ -39,8 +39,10 @@ impl Stack {
     pub(super) fn forward(&self, embedded: &Tensor, packed: &Packed, source: Option<&Source<'_>>, forward: &Forward) -> Result<Tensor> {
         let bias = Bias::new(self.bias(0, packed.width(), packed.width())?, packed)?;
         let mut states = forward.dropout(embedded.f_to_kind(Kind::Float)?, self.dropout)?;
+        forward.enter(packed, &states);
         for block in &self.blocks {
             states = block.forward(&states, packed, &bias, source, forward)?;
+            forward.leave(&states);
         }
         self.finish(&states, embedded.kind(), forward)
     }
@@ -93,7 +95,11 @@ impl Block {
     fn forward(&self, states: &Tensor, packed: &Packed, bias: &Bias, source: Option<&Source<'_>>, forward: &Forward) -> Result<Tensor> {
         let add = |states: &Tensor, more: Tensor| Ok::<_, NnError>(states.f_add(&forward.dropout(more, self.dropout)?)?);
         let look = Look { queries: packed, keys: packed, bias: Some(bias), scale: Some(1.0), dropout: self.dropout };
-        let mut states = add(states, self.own.out.forward(&attention(&self.own.heads(states, forward)?, &look, forward)?, forward)?)?;
+        let heads = self.own.heads(states, forward)?;
+        if self.cross.is_none() {
+            forward.look(&heads, &look);
+        }
+        let mut states = add(states, self.own.out.forward(&attention(&heads, &look, forward)?, forward)?)?;
         if let (Some(cross), Some(source)) = (&self.cross, source) {
             let (key, value) = cross.memory(source.states, forward)?;
             let heads = Heads { query: cross.query(&states, forward)?, key, value };
