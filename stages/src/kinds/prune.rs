@@ -150,6 +150,9 @@ impl StageKind for Prune {
 /// Checks that a head of words is one of two, and stays as it is.
 fn check_words(values: &Values) -> Result<(), Invalid> {
     let Some(words) = values.get("head_words").and_then(serde_json::Value::as_array) else { return Ok(()) };
+    if words.is_empty() {
+        return Ok(());
+    }
     if words.len() != 2 || words[0] == words[1] {
         return Err(Invalid::new("head_words", "a head of words takes two words: one for the start, one for the end"));
     }

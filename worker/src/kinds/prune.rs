@@ -26,7 +26,8 @@ struct Wanted {
     dense_share: f64,
     settled_share: f64,
     train_head: bool,
-    head_words: Option<[String; 2]>,
+    #[serde(default)]
+    head_words: Vec<String>,
     teacher_share: f64,
     temperature: f64,
     values: Written,
@@ -73,12 +74,12 @@ impl Wanted {
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let session = Session::new(cx)?;
-    let session = match &wanted.head_words {
-        Some(words) => {
-            let folder = with_head(session.base(), words, &cx.request.scratch)?;
+    let session = match wanted.head_words.as_slice() {
+        [start, end] => {
+            let folder = with_head(session.base(), [start, end], &cx.request.scratch)?;
             session.at(folder)
         }
-        None => session,
+        _ => session,
     };
     if Stored::is_adapter(session.base()) {
         return Err(StageError::failed("the model is an adapter beside frozen weights").help("merge the two by an export stage first"));
@@ -104,7 +105,7 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
 }
 
 /// The folder of a model whose head for masked words has become one for spans.
-fn with_head(base: &Path, words: &[String; 2], scratch: &Path) -> Result<PathBuf, Error> {
+fn with_head(base: &Path, words: [&String; 2], scratch: &Path) -> Result<PathBuf, Error> {
     let tokenizer = tokenizer::load(base)?;
     let id = |word: &String| {
         let known = tokenizer.token_to_id(word).map(i64::from);
@@ -112,7 +113,7 @@ fn with_head(base: &Path, words: &[String; 2], scratch: &Path) -> Result<PathBuf
     };
     let folder = scratch.join("with_head");
     std::fs::create_dir(&folder).map_err(Error::io(&folder))?;
-    write_word_head(base, [id(&words[0])?, id(&words[1])?], &folder.join(checkpoint::WEIGHTS))?;
+    write_word_head(base, [id(words[0])?, id(words[1])?], &folder.join(checkpoint::WEIGHTS))?;
     checkpoint::copy_tokenizer(base, &folder)?;
     checkpoint::write_config(base, &folder, |config| {
         config.insert("qa_by_words".to_owned(), true.into());
