@@ -57,12 +57,18 @@ impl Wanted {
         let usual = if self.method == Method::Static { 400.0 } else { 0.0 };
         Masking {
             pruner: Pruner { worth, budget: self.budget, temperature: self.shared_temperature },
-            keep: 1.0 - self.sparsity,
+            keep: kept(self.sparsity),
             warmup: self.dense_share,
             settle: self.settled_share,
             penalty: self.penalty.unwrap_or(usual),
         }
     }
+}
+
+/// What stays of a sparsity: of 0.9 a tenth, and not a hair less, which would cost a weight where numbers of weights are rounded down.
+fn kept(sparsity: f64) -> f64 {
+    const PLACES: f64 = 1e12;
+    ((1.0 - sparsity) * PLACES).round() / PLACES
 }
 
 /// Runs the stage.
@@ -73,7 +79,8 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
         return Err(StageError::failed("the model is an adapter beside frozen weights").help("merge the two by an export stage first"));
     }
     if session.rate() <= 0.0 {
-        return Err(StageError::failed("train.lr is 0").help("static pruning trains the head at `train.lr`; `train_head = false` leaves it as it is"));
+        return Err(StageError::failed("train.lr is 0")
+            .help("static pruning trains the head at `train.lr`; `train_head = false` leaves it as it is"));
     }
     let words = Words { share: wanted.teacher_share, temperature: wanted.temperature };
     let teaching = cx.maybe_input("teacher").map(|folder| session.teacher(folder, &words)).transpose()?;
@@ -89,4 +96,14 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     Trained { touched, ..Trained::of(&outcome, model)? }.write(output)?;
     write_table(cx.output("log")?, &outcome.summary.log).map_err(Error::from)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_stays_is_what_is_said() {
+        for (sparsity, keep) in [(0.9, 0.1), (0.97, 0.03), (0.3, 0.7), (0.0, 1.0), (1.0, 0.0), (0.123_456_789, 0.876_543_211)] {
+            assert!(super::kept(sparsity).total_cmp(&keep).is_eq(), "{sparsity}: {}", super::kept(sparsity));
+        }
+    }
 }
