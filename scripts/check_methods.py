@@ -23,8 +23,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from check_transformers import logits, shapes
 
-# Of the published shapes: adapters of rank 8 on query and value (of Mamba its projections; of BERT with the head), and weights under masks.
-TRAINED = {"bert": 12 * 2 * 2 * 768 * 8 + 1538, "t5": 884_736, "mamba": 24 * 8 * (768 + 3072 + 1536 + 80 + 1536 + 768)}
+# Of the published shapes: adapters of rank 8 on query and value (of Mamba in_proj and x_proj; of BERT with the head), and weights under masks.
+TRAINED = {"bert": 12 * 2 * 2 * 768 * 8 + 1538, "t5": 884_736, "mamba": 24 * 8 * (768 + 3072 + 1536 + 80)}
 MASKED = {"bert": 84_934_656, "t5": 198_180_864}
 MOST_MIB = {("t5", "nf4"): 150, ("t5", "int8"): 240}
 STEP = "train = { steps = 1, lr = 1e-2, batch = 2 }"

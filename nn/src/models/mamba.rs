@@ -34,7 +34,8 @@ pub(super) const MODEL: Model = Model {
         let model = MambaForCausalLm::init(&MambaConfig::parse(config)?, placement, seed)?;
         Ok(AnyModel::Writer(Box::new(model)))
     },
-    adapted: &["in_proj", "x_proj", "out_proj"],
+    // Not out_proj: newer versions of PEFT refuse an adapter of it, for fused kernels would pass it by.
+    adapted: &["in_proj", "x_proj"],
     layers: &[LayerNames { prefix: "backbone.layers.", fields: &["num_hidden_layers", "n_layer"], shared: None }],
     parity: parity::mamba,
 };

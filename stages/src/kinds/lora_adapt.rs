@@ -45,7 +45,8 @@ impl StageKind for LoraAdapt {
 
     fn doc(&self) -> &'static str {
         "Trains adapters of low rank beside the frozen weights of a model (LoRA); on a quantized model this is QLoRA.\n\n\
-         Without `targets` those of PEFT are taken: query and value of BERT, q and v of T5, the projections of Mamba, all matrices of the LSTM. \
+         Without `targets` those of PEFT are taken: query and value of BERT, q and v of T5, in_proj and x_proj of Mamba (PEFT refuses its \
+         out_proj), all matrices of the LSTM. \
          The result is a folder as PEFT reads and writes it (adapter_config.json, adapter_model.safetensors), with the model that it belongs \
          to in `base`; evaluate takes it as a model, and export merges the two. Pruned and quantized weights stay what they are."
     }

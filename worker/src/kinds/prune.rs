@@ -62,12 +62,18 @@ impl Wanted {
         let usual = if self.method == Method::Static { 400.0 } else { 0.0 };
         Masking {
             pruner: Pruner { worth, budget: self.budget, temperature: self.shared_temperature },
-            keep: 1.0 - self.sparsity,
+            keep: kept(self.sparsity),
             warmup: self.dense_share,
             settle: self.settled_share,
             penalty: self.penalty.unwrap_or(usual),
         }
     }
+}
+
+/// What stays of a sparsity: of 0.9 a tenth, and not a hair less, which would cost a weight where numbers of weights are rounded down.
+fn kept(sparsity: f64) -> f64 {
+    const PLACES: f64 = 1e12;
+    ((1.0 - sparsity) * PLACES).round() / PLACES
 }
 
 /// Runs the stage.
@@ -119,4 +125,14 @@ fn with_head(base: &Path, words: [&String; 2], scratch: &Path) -> Result<PathBuf
         config.insert("qa_by_words".to_owned(), true.into());
     })?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_stays_is_what_is_said() {
+        for (sparsity, keep) in [(0.9, 0.1), (0.97, 0.03), (0.3, 0.7), (0.0, 1.0), (1.0, 0.0), (0.123_456_789, 0.876_543_211)] {
+            assert!(super::kept(sparsity).total_cmp(&keep).is_eq(), "{sparsity}: {}", super::kept(sparsity));
+        }
+    }
 }
