@@ -59,6 +59,14 @@ impl Options {
         Ok(if self.targets.is_empty() { graph.order().to_vec() } else { wanted })
     }
 
+    /// The same with the pipeline's own targets, where none are given.
+    fn with_targets(mut self, pipeline: &Pipeline) -> Self {
+        if self.targets.is_empty() {
+            self.targets.clone_from(&pipeline.targets);
+        }
+        self
+    }
+
     /// The same with stages to force called as they are called in the pipeline, whichever of their names was given.
     fn by_own_names(mut self, pipeline: &Pipeline) -> Self {
         for name in &mut self.force {
@@ -117,7 +125,7 @@ impl Engine {
         crate::apart::check(&pipeline, &store)?;
         let graph = Graph::of(&pipeline);
         let selected = options.selected(&graph)?;
-        let options = options.by_own_names(&pipeline);
+        let options = options.by_own_names(&pipeline).with_targets(&pipeline);
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
         Ok(Self { store, pipeline, graph, options, selected, stats, last })

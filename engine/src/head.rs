@@ -5,10 +5,10 @@ use std::path::Path;
 use crate::name::{is_name, no_name, shown};
 use crate::nearest::{nearest, suggest};
 use crate::raw::{Node, Raw, Table};
-use crate::source::{Problem, Sink};
+use crate::source::{Problem, Sink, Span};
 
 /// What a pipeline file may hold.
-const KEYS: [&str; 6] = ["name", "include", "seed", "numerics", "vars", "stages"];
+const KEYS: [&str; 7] = ["name", "include", "seed", "numerics", "targets", "vars", "stages"];
 /// What it will hold one day.
 const RESERVED: [&str; 2] = ["matrix", "extends"];
 
@@ -18,14 +18,16 @@ pub(crate) struct Head {
     pub(crate) name: String,
     pub(crate) seed: Option<u64>,
     pub(crate) strict: bool,
+    /// The stages that are meant where none is named, and where each is written.
+    pub(crate) targets: Option<Vec<(String, Span)>>,
 }
 
 impl Head {
     /// Reads it; what is wrong goes to `sink`.
     pub(crate) fn read(root: &Table, file: &Path, sink: &mut Sink) -> Self {
         keys(root, sink);
-        let mut head = Self { name: default_name(file), seed: None, strict: false };
-        for (key, read) in [("name", name as Reader), ("seed", seed), ("numerics", numerics)] {
+        let mut head = Self { name: default_name(file), ..Self::default() };
+        for (key, read) in [("name", name as Reader), ("seed", seed), ("numerics", numerics), ("targets", targets)] {
             if let Some(node) = root.get(key).filter(|node| !node.is_broken())
                 && let Err(problem) = read(node, &mut head)
             {
@@ -86,6 +88,18 @@ fn numerics(node: &Node, head: &mut Head) -> Result<(), Problem> {
         }
         None => return Err(problem.label(node.describe())),
     }
+    Ok(())
+}
+
+fn targets(node: &Node, head: &mut Head) -> Result<(), Problem> {
+    let wrong = |label: &str| Problem::new("`targets` wants a list of names of stages").label(label);
+    let Raw::List(items) = &node.value else { return Err(wrong(node.describe())) };
+    let named = |item: &Node| item.as_text().map(|text| (text.to_owned(), item.span.clone())).ok_or_else(|| wrong(item.describe()));
+    let targets = items.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+    if targets.is_empty() {
+        return Err(wrong("this list is empty; leave it out to mean all stages"));
+    }
+    head.targets = Some(targets);
     Ok(())
 }
 

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::artifact::OutputSpec;
 use crate::check::Draft;
-use crate::name::{is_name, no_name};
+use crate::name::{is_name, no_name, shown};
 use crate::names::Names;
+use crate::nearest::suggest;
 use crate::overrides::Shared;
 use crate::part::Part;
 use crate::pipeline::{InputSpec, Source, StageSpec};
 use crate::reference::{self, Known};
 use crate::sharing::Sharing;
-use crate::source::{Problem, Sink};
+use crate::source::{Problem, Sink, Span};
 use crate::{paths, place};
 
 /// The stages of a pipeline, linked.
@@ -23,12 +24,17 @@ pub(crate) struct Linked {
     pub(crate) stages: Vec<StageSpec>,
     /// Other names of stages.
     pub(crate) aliases: BTreeMap<String, usize>,
+    /// The stages that are meant where none is named; none means all.
+    pub(crate) targets: Vec<String>,
     /// The names that stand for several stages that are one.
     pub(crate) shared: Shared,
 }
 
+/// What each file says is meant where no stage is named, and where.
+pub(crate) type Targets = Vec<Option<Vec<(String, Span)>>>;
+
 /// Checks what lies between stages, and makes them what the engine runs. `folder` is the pipeline's; the drafts come in the order of the parts.
-pub(crate) fn link(parts: &[Part], mut drafts: Vec<Draft>, folder: &Path, strict: bool, sink: &mut Sink) -> Linked {
+pub(crate) fn link(parts: &[Part], mut drafts: Vec<Draft>, targets: Targets, folder: &Path, strict: bool, sink: &mut Sink) -> Linked {
     let outputs: Vec<Option<Vec<OutputSpec>>> = drafts.iter_mut().map(|draft| outputs(draft, sink)).collect();
     let folders: Vec<PathBuf> = parts.iter().map(|part| paths::joined(folder, &part.home)).collect();
     let mut linker = Linker {
@@ -41,6 +47,8 @@ pub(crate) fn link(parts: &[Part], mut drafts: Vec<Draft>, folder: &Path, strict
         names: parts.iter().map(|_| Names::default()).collect(),
         drafts,
         outputs,
+        targets,
+        meant: Vec::with_capacity(parts.len()),
     };
     for part in 0..parts.len() {
         linker.part(part, sink);
@@ -65,6 +73,9 @@ struct Linker<'a> {
     inputs: Vec<Vec<InputSpec>>,
     specs: Vec<Option<StageSpec>>,
     sharing: Sharing,
+    targets: Targets,
+    /// For each part, the stages that are meant where none is named, if that is not all.
+    meant: Vec<Option<Vec<usize>>>,
     /// Of every part that has been linked and not yet been taken over by the one that includes it.
     names: Vec<Names>,
 }
@@ -104,7 +115,35 @@ impl Linker<'_> {
             self.sharing.add(&order.unwrap_or_default(), &self.specs);
             names.call(own.clone(), included.start..own.end, &self.drafts, &self.sharing);
         }
+        let meant = self.meant(part, &names, sink);
+        self.meant.push(meant);
         self.names[part] = names;
+    }
+
+    /// The stages that a part means where none is named: those of its `targets`; or else its own, and what the files that it includes mean.
+    fn meant(&self, part: usize, names: &Names, sink: &mut Sink) -> Option<Vec<usize>> {
+        if let Some(targets) = &self.targets[part] {
+            let found = targets.iter().filter_map(|(name, span)| {
+                let stage = names.get(name);
+                if stage.is_none() {
+                    let help = suggest(name, "stages", names.iter());
+                    sink.push(span, || Problem::new(format!("there is no stage `{}`", shown(name))).help(help));
+                }
+                stage
+            });
+            return Some(found.collect());
+        }
+        let children = &self.parts[part].children;
+        if children.iter().all(|&child| self.meant[child].is_none()) {
+            return None;
+        }
+        let of = |&child: &usize| self.meant[child].clone().unwrap_or_else(|| self.within(child).collect());
+        Some(children.iter().flat_map(of).chain(self.own(part)).collect())
+    }
+
+    /// The stages of a part, and of all that it includes.
+    fn within(&self, part: usize) -> Range<usize> {
+        self.starts[self.parts[part].first]..self.starts[part + 1]
     }
 
     fn spec(&mut self, stage: usize) -> Option<StageSpec> {
@@ -161,7 +200,9 @@ impl Linker<'_> {
         let stages: Vec<StageSpec> = specs.filter_map(rename).collect();
         let places = names.iter().filter_map(|name| Some((name, place(names.get(name)?))));
         let aliases = places.filter(|(name, stage)| stages[*stage].name != *name).map(|(name, stage)| (name.to_owned(), stage)).collect();
-        Linked { stages, aliases, shared }
+        let meant = self.meant.pop().flatten().unwrap_or_default();
+        let targets = meant.into_iter().map(|stage| stages[place(stage)].name.clone()).collect();
+        Linked { stages, aliases, targets, shared }
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Overrid
         vars: vars.map(|vars| vars.to_json()).unwrap_or_default(),
         stages: linked.stages,
         aliases: linked.aliases,
+        targets: linked.targets,
         sources,
     })
 }
@@ -89,7 +90,9 @@ impl Reader<'_> {
             drafts.extend(self.drafts(&mut parts[number], number, &heads[number], &mut vars[number], sink));
             made = vars[number].made();
         }
-        let linked = link(&parts, drafts, self.folder, strict, sink);
+        let mut heads = heads;
+        let targets = heads.iter_mut().map(|head| head.targets.take()).collect();
+        let linked = link(&parts, drafts, targets, self.folder, strict, sink);
         let head = heads.into_iter().next_back().unwrap_or_default();
         Read { head: Head { strict, ..head }, linked, vars: vars.pop() }
     }

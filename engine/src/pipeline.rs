@@ -35,6 +35,8 @@ pub struct Pipeline {
     pub vars: Map<String, Value>,
     /// The stages: those of included files, in the order in which they are included, then the file's own.
     pub stages: Vec<StageSpec>,
+    /// The stages that are meant where none is named, by their names; none means all.
+    pub targets: Vec<String>,
     /// Other names of stages that included files share, and the indices of these stages.
     pub aliases: BTreeMap<String, usize>,
     pub(crate) sources: Sources,

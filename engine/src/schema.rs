@@ -27,6 +27,10 @@ pub fn schema(kinds: &Kinds) -> Value {
         "enum": ["default", "strict"], "default": "default",
         "description": "With strict, results repeat bit for bit on the same device, and the device is part of what they are made from.",
     });
+    let targets = json!({
+        "type": "array", "minItems": 1, "items": { "type": "string" },
+        "description": "Stages that are meant where none is named; all if absent.",
+    });
     let names = json!({ "pattern": NAME });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -39,6 +43,7 @@ pub fn schema(kinds: &Kinds) -> Value {
             "include": include(),
             "seed": seed,
             "numerics": numerics,
+            "targets": targets,
             "vars": { "type": "object", "description": "Values for ${vars.NAME}.", "propertyNames": names, "additionalProperties": var },
             "stages": { "type": "object", "propertyNames": names, "minProperties": 1, "additionalProperties": { "$ref": "#/$defs/stage" } },
         },

@@ -484,3 +484,23 @@ fn too_much_is_refused_soon() {
     let told = Files::new(&files).errors(&[]);
     assert!(told.ends_with("too much is included: at most 256 files, with 32 MiB in all") && told.lines().count() == 1, "{told}");
 }
+
+#[test]
+fn what_is_meant_where_no_stage_is_named() {
+    let targeted = |targets: &str| BERT.replace("seed = 13\n", &format!("targets = {targets}\n"));
+    let alone = |targets: &str| Files::new(&[("study.toml", &targeted(targets))]).load("study.toml", &[]);
+    assert_eq!(alone("[\"features\", \"base\"]").unwrap().targets, ["features", "base"]);
+    assert!(Files::new(&[("study.toml", BERT)]).load("study.toml", &[]).unwrap().targets.is_empty());
+    assert!(alone("[\"tunned\"]").unwrap_err().contains("there is no stage `tunned`"));
+    assert!(alone("[]").unwrap_err().contains("this list is empty"));
+    assert!(alone("\"tuned\"").unwrap_err().contains("wants a list of names of stages"));
+
+    let study = |head: &str| {
+        let text = format!("{head}include = [\"bert.toml\", \"t5.toml\"]\n");
+        Files::new(&[("bert.toml", &targeted("[\"features\"]")), ("t5.toml", &t5()), ("study.toml", &text)]).good(&[])
+    };
+    let both = study("");
+    assert!(both.targets.contains(&"bert-features".to_owned()) && !both.targets.contains(&"bert-tuned".to_owned()), "{:?}", both.targets);
+    assert!(both.targets.contains(&"t5-tuned".to_owned()), "a file that says nothing means all of its stages");
+    assert_eq!(study("targets = [\"t5-tuned\"]\n").targets, ["t5-tuned"]);
+}

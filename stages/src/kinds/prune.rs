@@ -35,7 +35,7 @@ const PARAMS: &[Param] = &[
         "method",
         Ty::Choice(&["static", "movement", "magnitude"]),
         Default::Str("static"),
-        "static: a score for each frozen weight is learnt (static model pruning); movement: scores and weights are; magnitude: weights are, and the \
+        "Static: a score for each frozen weight is learnt (static model pruning); movement: scores and weights are; magnitude: weights are, and the \
          smallest are left out.",
     ),
     Param::with(
@@ -60,7 +60,7 @@ const PARAMS: &[Param] = &[
         "shared_temperature",
         Ty::Float { min: 1e-3, max: 1e6 },
         Default::Float(1.0),
-        "shared: what scores are divided by before their sigmoid.",
+        "With shared: what scores are divided by before their sigmoid.",
     ),
     Param::with("dense_share", SHARE, Default::Float(0.0), "Share of the steps, at the beginning, in which all weights stay."),
     Param::with(
@@ -72,7 +72,7 @@ const PARAMS: &[Param] = &[
     Param::optional(
         "head_words",
         Ty::List(&Ty::Str),
-        "static, of a pretrained BERT: instead of a new head use the one for masked words, frozen; the logits of the first of these two words are those \
+        "Of a pretrained BERT, static: instead of a new head use the one for masked words, frozen; the logits of the first of these two words are those \
          of the answer's start, of the second those of its end. The paper takes [\"yes\", \"no\"].",
     ),
     Param::with("train_head", Ty::Bool, Default::Bool(true), "static: train the head as well, whose weights are not left out."),
