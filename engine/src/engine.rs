@@ -124,8 +124,9 @@ impl Engine {
     pub fn new(store: Store, pipeline: Pipeline, options: Options) -> Result<Self, EngineError> {
         crate::apart::check(&pipeline, &store)?;
         let graph = Graph::of(&pipeline);
+        let options = options.with_targets(&pipeline);
         let selected = options.selected(&graph)?;
-        let options = options.by_own_names(&pipeline).with_targets(&pipeline);
+        let options = options.by_own_names(&pipeline);
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
         Ok(Self { store, pipeline, graph, options, selected, stats, last })
