@@ -76,7 +76,13 @@ const FIGURES: &[Figure] = &[
     figure!("NOANS", Percent, "no_answer_exact", |exact| (exact > 0.0).then(|| 100.0.into())),
     figure!("BEST", Percent, "best_exact", |exact| Some(exact.into())),
     figure!("PARAMS", Count, "parameters"),
-    figure!("SIZE", Bytes, "disk_bytes"),
+    Figure {
+        heading: Heading { title: "TRAINED", unit: Unit::Count },
+        of: |metrics, row| metrics.cell(row, "parameters_trained").filter(|&trained| Some(trained) != metrics.cell(row, "parameters")).cloned(),
+        abstain: |_| None,
+    },
+    figure!("LEFT", Count, "parameters_remaining"),
+    figure!("SIZE", Bytes, "bytes"),
     figure!("TRAINING", Seconds, "train_seconds"),
     figure!("MEMORY", Bytes, "peak_memory_bytes"),
     figure!("P50", Milliseconds, "latency_p50_ms"),
@@ -123,7 +129,7 @@ impl Names {
         let stages = distinct(&["pipeline", "stage"]);
         Self {
             pipelines: distinct(&["pipeline"]) > 1,
-            datasets: distinct(&["dataset"]) > 1,
+            datasets: distinct(&["dataset", "dataset_version"]) > 1,
             keys: distinct(&["pipeline", "stage", "key"]) > stages,
         }
     }
@@ -154,10 +160,10 @@ impl Line {
             _ => stage.to_owned(),
         };
         let key = metrics.text(row, "key").map_or(Value::Null, |key| key.chars().take(8).collect::<String>().into());
-        let dataset = metrics.text(row, "dataset").unwrap_or_default();
-        let mut cells = names.cells(system, key, dataset);
+        let dataset = data_set(metrics, row);
+        let mut cells = names.cells(system, key, &dataset);
         cells.extend(figures.iter().map(|figure| (figure.of)(metrics, row).unwrap_or(Value::Null)));
-        Self { dataset: dataset.to_owned(), exact: metrics.number(row, "exact"), cells }
+        Self { dataset, exact: metrics.number(row, "exact"), cells }
     }
 
     fn order(&self, other: &Self) -> Ordering {
@@ -166,18 +172,24 @@ impl Line {
     }
 }
 
+/// The data set that a row's questions are of, with its version: figures of one are not to be compared with those of the other.
+fn data_set(metrics: &Table, row: usize) -> String {
+    let part = |column| metrics.text(row, column).unwrap_or_default();
+    format!("{} {}", part("dataset"), part("dataset_version")).trim().to_owned()
+}
+
 /// A line for always answering "" for each set of questions.
 fn baselines(metrics: &Table, names: &Names, figures: &[&Figure]) -> Vec<Line> {
     let mut known = BTreeMap::new();
     for row in 0..metrics.rows.len() {
         if let Some(exact) = metrics.number(row, ABSTAIN) {
-            known.insert((metrics.text(row, "dataset").unwrap_or_default(), exact.to_bits()), exact);
+            known.insert((data_set(metrics, row), exact.to_bits()), exact);
         }
     }
-    let line = |((dataset, _), exact): ((&str, u64), f64)| {
-        let mut cells = names.cells(ALWAYS_ABSTAIN.to_owned(), Value::Null, dataset);
+    let line = |((dataset, _), exact): ((String, u64), f64)| {
+        let mut cells = names.cells(ALWAYS_ABSTAIN.to_owned(), Value::Null, &dataset);
         cells.extend(figures.iter().map(|figure| (figure.abstain)(exact).unwrap_or(Value::Null)));
-        Line { dataset: dataset.to_owned(), exact: Some(exact), cells }
+        Line { dataset, exact: Some(exact), cells }
     };
     known.into_iter().map(line).collect()
 }
