@@ -78,7 +78,9 @@ const FIGURES: &[Figure] = &[
     figure!("PARAMS", Count, "parameters"),
     Figure {
         heading: Heading { title: "TRAINED", unit: Unit::Count },
-        of: |metrics, row| metrics.cell(row, "parameters_trained").filter(|&trained| Some(trained) != metrics.cell(row, "parameters")).cloned(),
+        of: |metrics, row| {
+            metrics.cell(row, "parameters_trained").filter(|&trained| Some(trained) != metrics.cell(row, "parameters")).cloned()
+        },
         abstain: |_| None,
     },
     figure!("LEFT", Count, "parameters_remaining"),

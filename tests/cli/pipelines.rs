@@ -29,6 +29,54 @@ fn runs(name: &str) {
 }
 
 #[test]
+fn bert_base() {
+    runs("bert_base");
+}
+
+#[test]
+fn bert_smp10() {
+    runs("bert_smp10");
+}
+
+#[test]
+fn bert_smp50_kd() {
+    runs("bert_smp50_kd");
+}
+
+#[test]
+fn t5_int8() {
+    runs("t5_int8");
+}
+
+#[test]
+fn t5_lora() {
+    runs("t5_lora");
+}
+
+#[test]
+fn t5_qlora() {
+    runs("t5_qlora");
+}
+
+/// The study's twelve systems in small: one row of figures each, and shared stages once.
+#[test]
+fn study_mini() {
+    let project = Project::of("");
+    std::fs::create_dir(project.path("pipelines")).unwrap();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines")).unwrap() {
+        let file = entry.unwrap().path();
+        std::fs::copy(&file, project.path("pipelines").join(file.file_name().unwrap())).unwrap();
+    }
+    let words =
+        ["run", "pipelines/study_mini.toml", "--device", "cpu", "--offline", "--set", "vars.epochs=1", "--set", "vars.prune_epochs=1"];
+    let answer = project.qapipe(&words).code(0);
+    let systems = answer.out.lines().filter(|line| line.contains("scores") || line.contains("prompted")).count();
+    assert_eq!(systems, 13, "{}", answer.out);
+    assert_eq!(answer.err.matches("tiny").count(), 6, "three checkpoints of random weights, begun and done: {}", answer.err);
+    assert!(project.qapipe(&words).code(0).err.contains("nothing to do"));
+}
+
+#[test]
 fn t5_base() {
     runs("t5_base");
 }

@@ -280,3 +280,30 @@ fn the_head_for_masked_words_can_find_answers() {
             .contains("the model has no head for masked words: it lacks cls.predictions.transform.dense.weight")
     );
 }
+
+#[test]
+fn adapters_of_others_are_brought_in_and_belong_to_one_model() {
+    let mut lab = Lab::new();
+    let train = "rank = 2\ntrain = { steps = 3, lr = 1e-2, batch = 8 }";
+    let text = begun(TINY_BERT) + &method("lora", "lora-adapt", "tuned", train) + &evaluate("scores", "lora", "latency = 0");
+    lab.run(&text).unwrap();
+    // As PEFT leaves it: without the model.
+    let (theirs, folder) = (lab.path("lora.model").to_path_buf(), lab.folder.path().join("theirs"));
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(theirs.join(file), folder.join(file)).unwrap();
+    }
+    let brought = |name: &str, base: &str| format!("[stages.{name}]\nkind = \"checkpoint\"\nsource = \"{}\"\n{base}\n", folder.display());
+    let text = text + &brought("brought", "base = \"@tuned\"") + &evaluate("again", "brought", "latency = 0");
+    lab.run(&text).unwrap();
+    assert_eq!(metrics(&lab, "scores").exact, metrics(&lab, "again").exact);
+    assert_same_answers(&load(&lab, "lora.model"), &load(&lab, "brought.model"), &lab, "bert");
+    let mut refused = |stage: String| lab.run(&(text.clone() + &stage)).unwrap_err();
+    let alone = refused(brought("alone", ""));
+    assert!(alone.message.contains("holds adapters, not a model") && alone.help.unwrap().contains("base"), "{}", alone.message);
+    assert!(refused(brought("twice", "base = \"@lora\"")).message.contains("is an adapter beside frozen weights"));
+    let narrow = TINY_BERT.replace("hidden_size = 64", "hidden_size = 32");
+    let other = format!("[stages.narrow]\nkind = \"checkpoint\"\nvocabulary = \"@sample\"\nvocab_size = 2000\nconfig = {{ {narrow} }}\n");
+    let message = refused(other + &brought("misfit", "base = \"@narrow\"")).message;
+    assert!(message.contains("weights do not fit the model: of another shape: ") && !message.contains('\n'), "{message}");
+}

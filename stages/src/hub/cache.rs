@@ -92,8 +92,9 @@ fn create_parent(path: &Path) -> io::Result<()> {
 /// Writes a small file whole or not at all.
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     create_parent(path)?;
+    // Threads of one process may write the same file at the same time: each needs a name of its own.
     let mut fresh = path.as_os_str().to_owned();
-    fresh.push(format!(".{}", std::process::id()));
+    fresh.push(format!(".{}.{:?}", std::process::id(), std::thread::current().id()));
     std::fs::write(&fresh, content)?;
     std::fs::rename(&fresh, path)
 }

@@ -52,6 +52,11 @@ const PARAMS: &[Param] = &[
         "With a file of `vectors`: how many of its first words join the vocabulary, whether the data set has them or not; for a model that is to \
          answer about other texts.",
     ),
+    Param::optional(
+        "base",
+        Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }),
+        "Where `source` holds adapters as PEFT writes them (adapter_config.json, adapter_model.safetensors): the model that they belong to.",
+    ),
     Param::optional("lower_case", Ty::Bool, "For the vocabulary of a new lstm: whether words become lower case; true."),
 ];
 
@@ -122,6 +127,9 @@ impl StageKind for Checkpoint {
             let message =
                 if words.0 { "`vocabulary` and `tokenizer` exclude each other" } else { "a new model needs `vocabulary` or `tokenizer`" };
             return Err(Invalid::new("config", message).help("write `vocabulary = \"@dataset\"` to learn one from a data set"));
+        }
+        if values.has("base") && !values.has("source") {
+            return Err(Invalid::new("base", "`base` goes with a `source` of adapters"));
         }
         whole_words(values)?;
         config::check(values)

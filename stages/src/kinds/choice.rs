@@ -17,8 +17,8 @@ pub(super) const EXCLUDE: Param = Param::optional("exclude", PATTERNS, "Matrices
 pub(super) const ROLES: Param = Param::optional(
     "roles",
     Ty::List(&Ty::Choice(&["projection", "recurrent", "vector", "head"])),
-    "What the matrices are for that are touched where there are no `targets`: projection (maps states), recurrent (of an LSTM), vector (gives one \
-     number), head (makes the answer). projection and recurrent where it is left out.",
+    "Sorts to touch without `targets`: projection (maps states), recurrent (of an LSTM), vector (gives one number), head (answers); the first two \
+     where it is left out.",
 );
 /// The kind of floating-point number that a file's tensors are written in.
 pub(super) const fn written_in(name: &'static str, default: &'static str, doc: &'static str) -> Param {

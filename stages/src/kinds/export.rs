@@ -22,8 +22,8 @@ impl StageKind for Export {
     }
 
     fn doc(&self) -> &'static str {
-        "Writes a model with plain, dense weights, as Transformers loads them: adapters are merged, weights that were left out are zero, and \
-         quantized ones are unpacked."
+        "Writes a model with plain, dense weights, as Transformers loads them.\n\n\
+         Adapters are merged, weights that were left out are zero, and quantized ones are unpacked."
     }
 
     fn params(&self) -> &'static [Param] {

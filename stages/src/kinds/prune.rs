@@ -72,10 +72,10 @@ const PARAMS: &[Param] = &[
     Param::optional(
         "head_words",
         Ty::List(&Ty::Str),
-        "Of a pretrained BERT, static: instead of a new head use the one for masked words, frozen; the logits of the first of these two words are those \
-         of the answer's start, of the second those of its end. The paper takes [\"yes\", \"no\"].",
+        "With static, of a pretrained BERT: use the head for masked words, frozen; logits of the first word are those of the start, of the second those \
+         of the end. The paper takes yes and no.",
     ),
-    Param::with("train_head", Ty::Bool, Default::Bool(true), "static: train the head as well, whose weights are not left out."),
+    Param::with("train_head", Ty::Bool, Default::Bool(true), "With static: train the head as well, whose weights are not left out."),
     TEACHER,
     TEACHER_SHARE,
     TEMPERATURE,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use qapipe_engine::StageError;
+use qapipe_nn::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use qapipe_stages::tokenizer::{PIECES, TOKENIZER, VOCABULARY};
 
 use super::{CONFIG, INDEX, WEIGHTS};
@@ -31,6 +32,10 @@ pub fn list(folder: &Path, name: &str) -> Result<Vec<String>, Error> {
 /// Where one is missing, or the weights are pickled: reading those can run code, so they are refused.
 pub fn check(files: &[String], name: &str) -> Result<(), Error> {
     let has = |wanted: &str| files.iter().any(|file| file == wanted);
+    if has(ADAPTER_CONFIG) {
+        let error = StageError::failed(format!("{name}: holds adapters, not a model"));
+        return Err(Error::Stage(error.help("name the model that they belong to: `base = \"@…\"`")));
+    }
     if !has(WEIGHTS) && !has(INDEX) {
         return Err(without_weights(files, name));
     }
@@ -41,6 +46,19 @@ pub fn check(files: &[String], name: &str) -> Result<(), Error> {
         return Err(Error::failed(format!("{name}: holds no {TOKENIZER}, no {VOCABULARY} and no {PIECES}")));
     }
     Ok(())
+}
+
+/// Checks that files make adapters as PEFT writes them.
+///
+/// # Errors
+/// Where one is missing, or the weights are pickled.
+pub fn check_adapter(files: &[String], name: &str) -> Result<(), Error> {
+    let has = |wanted: &str| files.iter().any(|file| file == wanted);
+    if !has(ADAPTER_CONFIG) {
+        let error = StageError::failed(format!("{name}: holds no {ADAPTER_CONFIG}"));
+        return Err(Error::Stage(error.help("`base` is for adapters; a whole model needs none")));
+    }
+    if has(ADAPTER_WEIGHTS) { Ok(()) } else { Err(without_weights(files, name)) }
 }
 
 /// The error for a model without safetensors: which other weights it has, and what to do about them.

@@ -7,7 +7,7 @@ pub mod words;
 use std::path::Path;
 
 use qapipe_engine::StageError;
-use qapipe_nn::models::Stored;
+use qapipe_nn::models::{BASE, Stored};
 use qapipe_nn::weights::Index;
 use qapipe_nn::{ADAPTER_WEIGHTS, AnyModel, Network, NnError};
 use qapipe_stages::features::{Info, InfoForm};
@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 use crate::inference::Manner;
 
-pub use listing::{check, list};
+pub use listing::{check, check_adapter, list};
 pub use trained::Trained;
 
 /// The configuration.
@@ -61,6 +61,18 @@ pub fn copy_model(from: &Path, to: &Path) -> Result<(), Error> {
     }
     files.iter().try_for_each(|file| copy(&from.join(file), &to.join(file)))?;
     copy_tokenizer(from, to)
+}
+
+/// Puts the model that adapters belong to beside them, and what says whose tokenizer they are used with.
+///
+/// # Errors
+/// What the file system says.
+pub fn put_base(base: &Path, output: &Path) -> Result<(), Error> {
+    let inner = output.join(BASE);
+    std::fs::create_dir(&inner).map_err(Error::io(&inner))?;
+    copy_model(base, &inner)?;
+    copy(&base.join(CONFIG), &output.join(CONFIG))?;
+    copy_tokenizer(base, output)
 }
 
 /// Writes a model's configuration, changed.

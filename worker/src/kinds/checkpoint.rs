@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::{LstmConfig, Placement, device, models};
+use qapipe_nn::models::Stored;
+use qapipe_nn::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, LstmConfig, Placement, device, models};
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::hub::{Hub, Sort};
 use qapipe_stages::tokenizer::{self, Casing, PIECES, SETTINGS, TOKENIZER, VOCABULARY};
@@ -40,6 +41,7 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let output = cx.output("model")?;
     std::fs::create_dir(output).map_err(Error::io(output))?;
     match (&wanted.source, &wanted.config) {
+        (Some(source), _) if cx.maybe_input("base").is_some() => bring_adapter(cx, source, output)?,
         (Some(source), _) => bring(cx, source, output)?,
         (None, Some(config)) => make(cx, config.clone(), &wanted, output)?,
         (None, None) => return Err(StageError::bug("neither source nor config is given")),
@@ -70,6 +72,35 @@ fn bring(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Error> {
     cx.reporter.log(&format!("{source}: {} parameters, vocabulary of {}", model.network().parameters().count(), size(&tokenizer)));
     tell("not in the file, drawn when it is trained", &report.initialised, cx);
     tell("in the file, not used", &report.unused, cx);
+    Ok(())
+}
+
+/// Brings adapters in from the hub or a folder, and puts the model beside them that they belong to.
+fn bring_adapter(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Error> {
+    let both = |find: &dyn Fn(&str) -> Result<PathBuf, Error>| {
+        let files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS];
+        files.into_iter().try_for_each(|name| copy(&find(name)?, &output.join(name)))
+    };
+    match cx.maybe_input("source") {
+        Some(folder) => {
+            checkpoint::check_adapter(&checkpoint::list(folder, source)?, source)?;
+            both(&|name| Ok(folder.join(name)))?;
+        }
+        None => {
+            let repository = Hub::from_env(cx.request.offline)?.repository(Sort::Model, source)?;
+            cx.reporter.log(&format!("{source}: commit {}", repository.commit().unwrap_or("unknown")));
+            checkpoint::check_adapter(repository.files(), source)?;
+            both(&|name| Ok(repository.get(name, cx.reporter)?))?;
+        }
+    }
+    let base = cx.input("base")?;
+    if Stored::is_adapter(base) {
+        let error = StageError::failed("base: is an adapter beside frozen weights");
+        return Err(Error::Stage(error.help("merge the two by an export stage first")));
+    }
+    checkpoint::put_base(base, output)?;
+    let (model, _) = models::load(output, &Placement::inference(Device::Cpu), cx.request.seed)?;
+    cx.reporter.log(&format!("{source}: adapters beside {} parameters in all", model.network().parameters().count()));
     Ok(())
 }
 

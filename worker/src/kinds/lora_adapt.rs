@@ -1,9 +1,7 @@
 //! `lora-adapt`: trains adapters of low rank beside a model's frozen weights.
 
-use std::path::Path;
-
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::models::{self, BASE, Stored};
+use qapipe_nn::models::{self, Stored};
 use qapipe_nn::{AnyModel, Form, Lora, Tuning, save_adapter};
 use qapipe_stages::features::InfoForm;
 use qapipe_stages::tables::write_table;
@@ -59,7 +57,7 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let inherited = Trained::open(session.base())?.and_then(|trained| trained.parameters_remaining);
     let trained = Trained::of(&outcome, model)?;
     Trained { touched, parameters_remaining: trained.parameters_remaining.or(inherited), ..trained }.write(output)?;
-    with_base(session.base(), output)?;
+    checkpoint::put_base(session.base(), output)?;
     write_table(cx.output("log")?, &outcome.summary.log).map_err(Error::from)?;
     Ok(())
 }
@@ -71,13 +69,4 @@ fn task(model: &AnyModel) -> &'static str {
         AnyModel::Writer(model) if model.form() == Form::Causal => "CAUSAL_LM",
         AnyModel::Writer(_) => "SEQ_2_SEQ_LM",
     }
-}
-
-/// Puts the model that an adapter belongs to beside it, and what says whose tokenizer it has.
-pub(super) fn with_base(base: &Path, output: &Path) -> Result<(), Error> {
-    let inner = output.join(BASE);
-    std::fs::create_dir(&inner).map_err(Error::io(&inner))?;
-    checkpoint::copy_model(base, &inner)?;
-    checkpoint::copy(&base.join(checkpoint::CONFIG), &output.join(checkpoint::CONFIG))?;
-    checkpoint::copy_tokenizer(base, output)
 }
