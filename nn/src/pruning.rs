@@ -88,17 +88,6 @@ impl Pruner {
 }
 
 impl Parameters {
-    /// The mean over all matrices with scores of the mean sigmoid of the scores, a scalar with its gradient: what is added to a loss so that
-    /// scores fall unless they are of use. None where there are no scores.
-    ///
-    /// # Errors
-    /// What libtorch reports.
-    pub fn mean_score(&self) -> Result<Option<Tensor>> {
-        let scores = self.masks().iter().filter_map(|mask| mask.scores.as_ref());
-        let means = scores.map(|scores| Ok(scores.f_sigmoid()?.f_mean(Kind::Float)?)).collect::<Result<Vec<_>>>()?;
-        if means.is_empty() { Ok(None) } else { Ok(Some(Tensor::f_stack(&means, 0)?.f_mean(Kind::Float)?)) }
-    }
-
     /// What share of the weights under masks stays, and of how many.
     ///
     /// # Errors

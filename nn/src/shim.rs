@@ -35,7 +35,7 @@ unsafe extern "C" {
     fn qapipe_causal_conv(out: *mut Raw, input: Raw, weight: Raw, bias: Raw, positions: Raw) -> *mut c_char;
     fn qapipe_selective_scan(out: *mut Raw, tensors: *const Raw, count: usize, state: Raw, way: i32, chunk: i64) -> *mut c_char;
     fn qapipe_add_norm(out: *mut Raw, sum: Raw, change: Raw, weight: Raw, epsilon: f64) -> *mut c_char;
-    fn qapipe_masked(out: *mut Raw, weight: Raw, mask: Raw, scores: Raw) -> *mut c_char;
+    fn qapipe_masked(out: *mut Raw, weight: Raw, mask: Raw, scores: *const Raw, starts: *const i64, count: usize) -> *mut c_char;
     fn qapipe_restored_product(
         out: *mut Raw,
         states: Raw,
@@ -157,13 +157,15 @@ pub(crate) fn add_norm(sum: &Tensor, change: Option<&Tensor>, weight: &Tensor, e
     }
 }
 
-/// `weight ∘ mask`, of one shape, the mask of truth values. Its gradient goes to the weights that stay, and to the f32 `scores` as it would
-/// if the mask were they.
-pub(crate) fn masked(weight: &Tensor, mask: &Tensor, scores: Option<&Tensor>) -> Result<Tensor> {
-    let (mut out, scores) = (std::ptr::null_mut(), scores.map_or(std::ptr::null_mut(), raw));
-    // SAFETY: the pointers are of live tensors, null stands for no scores; the function writes `out` only when it reports no error.
+/// `weight ∘ mask`, `[rows, in]` both, the mask of truth values. Its gradient goes to the weights that stay, and to f32 `scores` `[height, in]` as
+/// it would if the mask were they: each with the row where they begin, one below the other.
+pub(crate) fn masked(weight: &Tensor, mask: &Tensor, scores: &[(i64, &Tensor)]) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    let (starts, scores): (Vec<i64>, Vec<Raw>) = scores.iter().map(|&(start, scores)| (start, raw(scores))).unzip();
+    // SAFETY: the pointers are of live tensors, and both arrays are as long as is said; the function checks that scores lie within the weight,
+    // and writes `out` only when it reports no error.
     unsafe {
-        checked(qapipe_masked(&raw mut out, raw(weight), raw(mask), scores))?;
+        checked(qapipe_masked(&raw mut out, raw(weight), raw(mask), scores.as_ptr(), starts.as_ptr(), starts.len()))?;
         Ok(owned(out))
     }
 }

@@ -6,6 +6,7 @@ mod files;
 mod gradient;
 mod layout;
 mod parameter;
+mod penalty;
 mod pieces;
 mod placement;
 mod site;
