@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{NnError, Result};
 use crate::shim;
 
 /// A matrix with weights left out: W ∘ M, where M may hang on scores that train.
@@ -52,6 +52,11 @@ impl Mask {
     /// Its weights, `[height, in]`.
     pub(crate) fn weight(&self) -> Result<Tensor> {
         Ok(self.weight.f_detach()?.f_narrow(0, self.start, self.height)?)
+    }
+
+    /// Their scores, `[height, in]`.
+    pub(crate) fn known_scores(&self) -> Result<&Tensor> {
+        self.scores.as_ref().ok_or_else(|| NnError::Input(format!("{} has no scores", self.name)))
     }
 
     /// Sets which of them stay.
