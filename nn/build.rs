@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 20] = [
     "src/cpp/attention.cpp",
+    "src/cpp/choose.cpp",
     "src/cpp/conv.cpp",
     "src/cpp/conv_cpu.cpp",
     "src/cpp/dequantise.cpp",
@@ -15,6 +16,7 @@ const SOURCES: [&str; 18] = [
     "src/cpp/masked.cpp",
     "src/cpp/norm.cpp",
     "src/cpp/optimiser.cpp",
+    "src/cpp/places.cpp",
     "src/cpp/restored.cpp",
     "src/cpp/runtime.cpp",
     "src/cpp/scan.cpp",

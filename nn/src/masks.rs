@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{NnError, Result};
 use crate::shim;
 
 /// A matrix with weights left out: W ∘ M, where M may hang on scores that train.
@@ -12,21 +12,13 @@ pub(crate) struct Masked {
     weight: Tensor,
     /// M, truth values `[out, in]`.
     mask: Tensor,
-    parts: Vec<MaskedPart>,
-}
-
-/// Rows of a matrix that are masked together.
-#[derive(Debug)]
-pub(crate) struct MaskedPart {
-    pub(crate) start: i64,
-    pub(crate) height: i64,
-    /// A number for each weight, f32 `[height, in]`, where that trains.
-    pub(crate) scores: Option<Tensor>,
+    /// Numbers for each weight of some rows, f32 `[height, in]`, that train, with the first of these rows; one below the other.
+    scores: Vec<(i64, Tensor)>,
 }
 
 impl Masked {
-    pub(crate) fn new(weight: Tensor, mask: Tensor, parts: Vec<MaskedPart>) -> Self {
-        Self { weight, mask, parts }
+    pub(crate) fn new(weight: Tensor, mask: Tensor, scores: Vec<(i64, Tensor)>) -> Self {
+        Self { weight, mask, scores }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -36,14 +28,8 @@ impl Masked {
     /// W ∘ M. Its gradient goes to the weights that stay, and straight through to the scores of all: dS = dW' ∘ W (Bengio et al. 2013,
     /// arXiv 1308.3432).
     pub(crate) fn value(&self) -> Result<Tensor> {
-        let of = |part: &MaskedPart| {
-            let rows = |tensor: &Tensor| tensor.f_narrow(0, part.start, part.height);
-            shim::masked(&rows(&self.weight)?, &rows(&self.mask)?, part.scores.as_ref())
-        };
-        match self.parts.as_slice() {
-            [part] => of(part),
-            parts => Ok(Tensor::f_cat(&parts.iter().map(of).collect::<Result<Vec<_>>>()?, 0)?),
-        }
+        let scores: Vec<_> = self.scores.iter().map(|(start, scores)| (*start, scores)).collect();
+        shim::masked(&self.weight, &self.mask, &scores)
     }
 }
 
@@ -66,6 +52,11 @@ impl Mask {
     /// Its weights, `[height, in]`.
     pub(crate) fn weight(&self) -> Result<Tensor> {
         Ok(self.weight.f_detach()?.f_narrow(0, self.start, self.height)?)
+    }
+
+    /// Their scores, `[height, in]`.
+    pub(crate) fn known_scores(&self) -> Result<&Tensor> {
+        self.scores.as_ref().ok_or_else(|| NnError::Input(format!("{} has no scores", self.name)))
     }
 
     /// Sets which of them stay.

@@ -9,6 +9,7 @@ use crate::error::{NnError, Result};
 use crate::masks::Mask;
 use crate::parameters::Parameters;
 use crate::select::family;
+use crate::shim::{self, Choice, Pair};
 
 /// What a weight is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +47,31 @@ pub struct Pruner {
 }
 
 impl Pruner {
-    /// Sets the masks of a model anew, so that a share `keep` of the weights stays. Of weights of equal worth those stay that come first.
+    /// Sets the masks of a model anew, so that a share `keep` of the weights stays. Of weights of equal worth those stay that come first, and
+    /// both zeros are equal.
+    ///
+    /// On CUDA kernels choose, and nothing waits for the device. They choose what [`Pruner::prune_plainly`] does there, but for two things. A
+    /// matrix of n weights in a shared budget may keep one more or one less, as sums are rounded in another order: only where its share of n
+    /// lies less than n * 1e-12 from a whole number, provided that libtorch's sigmoid and the kernels' are rounded alike. And worth that is not
+    /// a number counts as more than any number, or as less where its sign is set; a budget that is shared by it keeps nothing.
     ///
     /// # Errors
     /// What libtorch reports.
     pub fn prune(&self, parameters: &Parameters, keep: f64) -> Result<()> {
+        let masks = learnt(parameters);
+        if parameters.device().is_cuda() && self.by_kernels(parameters, &masks, keep)? {
+            return Ok(());
+        }
+        self.prune_plainly(parameters, keep)
+    }
+
+    /// The same by plain operations anywhere: what kernels are held against.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn prune_plainly(&self, parameters: &Parameters, keep: f64) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let masks: Vec<&Mask> = parameters.masks().iter().filter(|mask| mask.learnt).collect();
+        let masks = learnt(parameters);
         let worth = masks.iter().map(|mask| self.worth(mask)).collect::<Result<Vec<_>>>()?;
         match self.budget {
             Budget::Global => return together(&masks, &worth, keep),
@@ -64,11 +83,33 @@ impl Pruner {
         masks.iter().zip(best_of_each(&worth, &counts)?).try_for_each(|(mask, chosen)| mask.set(&chosen))
     }
 
+    /// Sets masks by kernels; whether there are some for these.
+    fn by_kernels(&self, parameters: &Parameters, masks: &[&Mask], keep: f64) -> Result<bool> {
+        let budget = match self.budget {
+            Budget::Local => 0,
+            Budget::Shared => 1,
+            Budget::Global => 2,
+            Budget::TwoOfFour => return Ok(false),
+        };
+        let mut families: BTreeMap<String, i64> = BTreeMap::new();
+        let mut pairs = Vec::with_capacity(masks.len());
+        for mask in masks {
+            let next = i64::try_from(families.len()).unwrap_or(i64::MAX);
+            let group = *families.entry(family(&mask.name)).or_insert(next);
+            let from = match self.worth {
+                Worth::Score => (mask.known_scores()?, 0),
+                Worth::Magnitude => (&mask.weight, mask.start),
+            };
+            pairs.push(Pair { from, to: (&mask.mask, mask.start), height: mask.height, group });
+        }
+        let choice = Choice { keep, temperature: self.temperature, budget, magnitude: i32::from(self.worth == Worth::Magnitude) };
+        shim::choose(&pairs, &choice, &mut parameters.chosen().borrow_mut())
+    }
+
     fn worth(&self, mask: &Mask) -> Result<Tensor> {
-        match (self.worth, &mask.scores) {
-            (Worth::Score, Some(scores)) => Ok(scores.f_detach()?),
-            (Worth::Score, None) => Err(NnError::Input(format!("{} has no scores", mask.name))),
-            (Worth::Magnitude, _) => Ok(mask.weight()?.f_abs()?.f_to_kind(Kind::Float)?),
+        match self.worth {
+            Worth::Score => Ok(mask.known_scores()?.f_detach()?),
+            Worth::Magnitude => Ok(mask.weight()?.f_abs()?.f_to_kind(Kind::Float)?),
         }
     }
 
@@ -88,17 +129,6 @@ impl Pruner {
 }
 
 impl Parameters {
-    /// The mean over all matrices with scores of the mean sigmoid of the scores, a scalar with its gradient: what is added to a loss so that
-    /// scores fall unless they are of use. None where there are no scores.
-    ///
-    /// # Errors
-    /// What libtorch reports.
-    pub fn mean_score(&self) -> Result<Option<Tensor>> {
-        let scores = self.masks().iter().filter_map(|mask| mask.scores.as_ref());
-        let means = scores.map(|scores| Ok(scores.f_sigmoid()?.f_mean(Kind::Float)?)).collect::<Result<Vec<_>>>()?;
-        if means.is_empty() { Ok(None) } else { Ok(Some(Tensor::f_stack(&means, 0)?.f_mean(Kind::Float)?)) }
-    }
-
     /// What share of the weights under masks stays, and of how many.
     ///
     /// # Errors
@@ -111,6 +141,11 @@ impl Parameters {
         #[allow(clippy::cast_precision_loss)]
         Ok((kept / all.max(1) as f64, all.unsigned_abs()))
     }
+}
+
+/// The masks that a tuning learns.
+fn learnt(parameters: &Parameters) -> Vec<&Mask> {
+    parameters.masks().iter().filter(|mask| mask.learnt).collect()
 }
 
 /// How many weights a share of some is, rounded down.

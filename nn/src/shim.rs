@@ -35,7 +35,9 @@ unsafe extern "C" {
     fn qapipe_causal_conv(out: *mut Raw, input: Raw, weight: Raw, bias: Raw, positions: Raw) -> *mut c_char;
     fn qapipe_selective_scan(out: *mut Raw, tensors: *const Raw, count: usize, state: Raw, way: i32, chunk: i64) -> *mut c_char;
     fn qapipe_add_norm(out: *mut Raw, sum: Raw, change: Raw, weight: Raw, epsilon: f64) -> *mut c_char;
-    fn qapipe_masked(out: *mut Raw, weight: Raw, mask: Raw, scores: Raw) -> *mut c_char;
+    fn qapipe_masked(out: *mut Raw, weight: Raw, mask: Raw, scores: *const Raw, starts: *const i64, count: usize) -> *mut c_char;
+    fn qapipe_choose(done: *mut bool, pairs: *const RawPair, count: usize, choice: *const Choice, host: Raw, device: Raw) -> *mut c_char;
+    fn qapipe_charge(done: *mut bool, pairs: *const RawPair, count: usize, price: f64, host: Raw, device: Raw) -> *mut c_char;
     fn qapipe_restored_product(
         out: *mut Raw,
         states: Raw,
@@ -157,15 +159,95 @@ pub(crate) fn add_norm(sum: &Tensor, change: Option<&Tensor>, weight: &Tensor, e
     }
 }
 
-/// `weight ∘ mask`, of one shape, the mask of truth values. Its gradient goes to the weights that stay, and to the f32 `scores` as it would
-/// if the mask were they.
-pub(crate) fn masked(weight: &Tensor, mask: &Tensor, scores: Option<&Tensor>) -> Result<Tensor> {
-    let (mut out, scores) = (std::ptr::null_mut(), scores.map_or(std::ptr::null_mut(), raw));
-    // SAFETY: the pointers are of live tensors, null stands for no scores; the function writes `out` only when it reports no error.
+/// `weight ∘ mask`, `[rows, in]` both, the mask of truth values. Its gradient goes to the weights that stay, and to f32 `scores` `[height, in]` as
+/// it would if the mask were they: each with the row where they begin, one below the other.
+pub(crate) fn masked(weight: &Tensor, mask: &Tensor, scores: &[(i64, &Tensor)]) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    let (starts, scores): (Vec<i64>, Vec<Raw>) = scores.iter().map(|&(start, scores)| (start, raw(scores))).unzip();
+    // SAFETY: the pointers are of live tensors, and both arrays are as long as is said; the function checks that scores lie within the weight,
+    // and writes `out` only when it reports no error.
     unsafe {
-        checked(qapipe_masked(&raw mut out, raw(weight), raw(mask), scores))?;
+        checked(qapipe_masked(&raw mut out, raw(weight), raw(mask), scores.as_ptr(), starts.as_ptr(), starts.len()))?;
         Ok(owned(out))
     }
+}
+
+/// Rows of one matrix that are read, and as many rows of another of the same width that are changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair<'a> {
+    /// With the first of these rows.
+    pub(crate) from: (&'a Tensor, i64),
+    /// With the first of these rows.
+    pub(crate) to: (&'a Tensor, i64),
+    pub(crate) height: i64,
+    /// Pairs of one number share what they get.
+    pub(crate) group: i64,
+}
+
+/// The same, as C++ sees it.
+#[repr(C)]
+struct RawPair {
+    from: Raw,
+    to: Raw,
+    from_row: i64,
+    to_row: i64,
+    height: i64,
+    group: i64,
+}
+
+impl Pair<'_> {
+    fn raw(&self) -> RawPair {
+        let Self { from: (from, from_row), to: (to, to_row), height, group } = *self;
+        RawPair { from: raw(from), to: raw(to), from_row, to_row, height, group }
+    }
+}
+
+/// Where many matrices lie, as kernels were told last: on the host, to see whether they still lie there, and on the device. C++ fills it.
+#[derive(Debug)]
+pub(crate) struct Places {
+    host: Tensor,
+    device: Tensor,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { host: Tensor::new(), device: Tensor::new() }
+    }
+}
+
+/// How the best of some matrices are chosen, as C++ sees it, too.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Choice {
+    /// The share that stays.
+    pub(crate) keep: f64,
+    /// What worth is divided by before its sigmoid, where groups share what stays.
+    pub(crate) temperature: f64,
+    /// 0: of each matrix; 1: of each, by the sigmoids in its group; 2: of all together.
+    pub(crate) budget: i32,
+    /// Whether worth is the distance from zero: then 1, else 0.
+    pub(crate) magnitude: i32,
+}
+
+/// Sets masks, truth values, so that the best of matrices (f32 or bf16) stay and of equal ones the first. Waits for the device only where
+/// something lies elsewhere than at the last call. False, and nothing is changed, where there is no kernel for these.
+pub(crate) fn choose(pairs: &[Pair<'_>], choice: &Choice, places: &mut Places) -> Result<bool> {
+    let mut done = false;
+    let pairs: Vec<RawPair> = pairs.iter().map(Pair::raw).collect();
+    // SAFETY: the pointers are of live tensors and the array is as long as is said; the function checks kinds, sizes and devices before it reads
+    // or writes; the places are changed under their exclusive borrow, and masks in place, as tensors are everywhere in libtorch.
+    unsafe { checked(qapipe_choose(&raw mut done, pairs.as_ptr(), pairs.len(), choice, raw(&places.host), raw(&places.device)))? };
+    Ok(done)
+}
+
+/// Adds `price` / n σ(s) σ(-s) of each of the n scores s of a matrix, f32, to its gradient, f32. False, and nothing is changed, where there is no
+/// kernel for these.
+pub(crate) fn charge(pairs: &[Pair<'_>], price: f64, places: &mut Places) -> Result<bool> {
+    let mut done = false;
+    let pairs: Vec<RawPair> = pairs.iter().map(Pair::raw).collect();
+    // SAFETY: as in `choose`; gradients are changed in place.
+    unsafe { checked(qapipe_charge(&raw mut done, pairs.as_ptr(), pairs.len(), price, raw(&places.host), raw(&places.device)))? };
+    Ok(done)
 }
 
 /// x Wᵀ + b of states `[tokens, in]`, where the rows of W are made anew for the way back rather than kept; `[tokens, out]` with its gradient.

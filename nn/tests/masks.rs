@@ -123,20 +123,65 @@ fn weights_that_train_learn_where_they_stay_and_scores_everywhere() {
     }
 }
 
+/// The gradient of `price` times the mean over matrices of the mean sigmoid of scores, as autograd finds it in f64.
+fn charged(scores: &BTreeMap<String, Tensor>, price: f64) -> BTreeMap<String, Tensor> {
+    let leaves: Vec<Tensor> = scores.values().map(|scores| scores.to_kind(Kind::Double).set_requires_grad(true)).collect();
+    let means: Vec<Tensor> = leaves.iter().map(|leaf| leaf.sigmoid().mean(Kind::Double)).collect();
+    (Tensor::stack(&means, 0).mean(Kind::Double) * price).backward();
+    scores.keys().cloned().zip(leaves.iter().map(Tensor::grad)).collect()
+}
+
 #[test]
-fn the_penalty_is_the_mean_over_matrices_of_the_mean_sigmoid() {
+fn what_scores_cost_is_the_gradient_of_their_mean_sigmoid() {
     let mut model = masked(&fixture(), false);
     let parameters = model.network_mut().parameters_mut();
-    let scores = scored(parameters);
-    let mean = parameters.mean_score().unwrap().unwrap();
-    let sigmoid = |scores: &Tensor| scores.to_kind(Kind::Double).sigmoid();
-    let wanted: f64 = scores.values().map(|scores| sigmoid(scores).mean(Kind::Double).double_value(&[])).sum::<f64>() / scores.len() as f64;
-    assert!((mean.double_value(&[]) - wanted).abs() < 1e-6);
-    parameters.backward(&mean).unwrap();
-    for (name, values) in &scores {
-        let slope = sigmoid(values) * (1.0 - sigmoid(values)) / (values.numel() * scores.len()) as f64;
-        let found = common::difference(&parameters.gradient(&format!("{name}.scores")).unwrap(), &slope);
-        assert!(found < 1e-9, "{name}: {found}");
+    parameters.charge_scores(1.0).unwrap_err();
+    let scores: BTreeMap<String, Tensor> = scored(parameters).into_iter().map(|(name, scores)| (name, scores * 6.0)).collect();
+    scores.iter().for_each(|(name, values)| parameters.set(&format!("{name}.scores"), values).unwrap());
+    pruner(Budget::Local).prune(parameters, 0.5).unwrap();
+    pass(&mut model);
+    let parameters = model.network_mut().parameters_mut();
+    let all = |parameters: &Parameters| parameters.iter().flat_map(|one| one.names()).map(str::to_owned).collect::<Vec<_>>();
+    let gradient = |parameters: &Parameters, name: &str| parameters.gradient(name).unwrap();
+    let before: Vec<Tensor> = all(parameters).iter().map(|name| gradient(parameters, name)).collect();
+    // Much, so that what is added stands out; and what it is added to is taken away.
+    parameters.charge_scores(1e6).unwrap();
+    let wanted = charged(&scores, 1e6);
+    for (name, before) in all(parameters).iter().zip(before) {
+        let added = gradient(parameters, name).to_kind(Kind::Double) - before.to_kind(Kind::Double);
+        let Some(slope) = name.strip_suffix(".scores").and_then(|name| wanted.get(name)) else {
+            assert_eq!(added.abs().max().double_value(&[]), 0.0, "{name}");
+            continue;
+        };
+        let off = (added - slope).abs() - before.abs() * 1.2e-7;
+        let most = (off / slope).max().double_value(&[]);
+        assert!(most < 1e-6, "{name}: {most}");
+    }
+}
+
+#[test]
+fn some_parts_of_a_stacked_matrix_may_be_masked() {
+    let tuning =
+        Tuning::Masks(Masking { targets: Selection::of(&["query", "value"]), scores: true, weights: true, head: false, score_rate: 1.0 });
+    let mut model = models::load_tuned(&fixture(), &Placement::training(Device::Cpu), 0, &tuning).unwrap().0;
+    let parameters = model.network_mut().parameters_mut();
+    let learnt: Vec<String> = names(parameters).into_iter().filter(|name| !name.contains("key")).collect();
+    tch::manual_seed(7);
+    for name in &learnt {
+        let shape = parameters.value(name).unwrap().size();
+        parameters.set(&format!("{name}.scores"), &Tensor::randn(shape, (Kind::Float, Device::Cpu))).unwrap();
+    }
+    pruner(Budget::Local).prune(parameters, 0.5).unwrap();
+    let base = Weights::open_folder(&fixture()).unwrap();
+    let wanted = dense_gradients(&model);
+    pass(&mut model);
+    let parameters = model.network().parameters();
+    for (name, gradient) in wanted {
+        let scores = parameters.gradient(&format!("{name}.scores"));
+        assert_eq!(scores.is_ok(), learnt.contains(&name), "{name}");
+        assert!(scores.is_err() || scores.unwrap().equal(&(&gradient * base.tensor(&name).unwrap())), "{name}");
+        let mask = parameters.value(&name).unwrap().ne(0.0);
+        assert!(parameters.gradient(&name).unwrap().equal(&(gradient * mask)), "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::{Builder, Wanted, joined, module};
 use crate::error::{NnError, Result};
 use crate::layers::Weight;
-use crate::masks::{Mask, Masked, MaskedPart};
+use crate::masks::{Mask, Masked};
 use crate::parameters::{Parameter, Part};
 use crate::pruned::Pruned;
 use crate::select::Role;
@@ -46,7 +46,7 @@ impl Builder<'_> {
             .zip(&decisions)
             .map(|(part, decision)| Ok(decision.stored.as_ref().map_or_else(|| all(part), |mask| Ok(mask.shallow_clone()))?));
         let mask = joined(&masks.collect::<Result<Vec<_>>>()?)?;
-        let (mut start, mut masked) = (0, Vec::with_capacity(parts.len()));
+        let (mut start, mut learning) = (0, Vec::new());
         for (part, Decision { learnt, .. }) in parts.iter().zip(decisions) {
             let scores = self.scores(part, width, learnt.as_ref())?;
             self.pieces.masks.push(Mask {
@@ -58,10 +58,10 @@ impl Builder<'_> {
                 scores: scores.as_ref().map(Tensor::shallow_clone),
                 learnt: learnt.is_some(),
             });
-            masked.push(MaskedPart { start, height: part.height, scores });
+            learning.extend(scores.map(|scores| (start, scores)));
             start += part.height;
         }
-        Ok(Weight::Masked(Masked::new(weight, mask, masked)))
+        Ok(Weight::Masked(Masked::new(weight, mask, learning)))
     }
 
     /// A score of zero for each weight of a part, where a tuning wants scores.

@@ -4,42 +4,74 @@
 #include <ATen/Functions.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <optional>
+#include <utility>
 
 namespace qapipe {
 namespace {
 
 class MaskedWeight : public torch::autograd::Function<MaskedWeight> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight, const at::Tensor& mask,
-                            const std::optional<at::Tensor>& scores) {
+  // scores: of the rows that begin at starts, in their order.
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight, const at::Tensor& mask, at::TensorList scores,
+                            const std::vector<int64_t>& starts) {
+    std::vector<int64_t> heights;
+    heights.reserve(scores.size());
+    for (const auto& part : scores) {
+      heights.push_back(part.size(0));
+    }
     context->save_for_backward({weight, mask});
-    context->saved_data["scored"] = scores.has_value();
+    context->saved_data["starts"] = starts;
+    context->saved_data["heights"] = std::move(heights);
     return at::mul(weight, mask);
   }
 
+  // Scores follow weight and mask in the order of gradients; what they belong to comes last.
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const auto& gradient = gradients[0];
-    at::Tensor of_weight, of_scores;
+    const auto starts = context->saved_data["starts"].toIntVector(), heights = context->saved_data["heights"].toIntVector();
+    torch::autograd::variable_list given(3 + starts.size());
     if (context->needs_input_grad(0)) {
-      of_weight = at::mul(gradient, saved[1]);
+      given[0] = at::mul(gradients[0], saved[1]);
     }
-    // Scores that are not there have no number among those that may want a gradient.
-    if (context->saved_data["scored"].toBool() && context->needs_input_grad(2)) {
-      of_scores = at::mul(gradient.to(at::kFloat), saved[0]);
+    bool wanted = false;
+    for (std::size_t part = 0; part < starts.size(); ++part) {
+      wanted = wanted || context->needs_input_grad(2 + part);
     }
-    return {of_weight, at::Tensor(), of_scores};
+    if (!wanted) {
+      return given;
+    }
+    // One product for the rows of all parts, each of which takes its own of it.
+    const int64_t first = starts.front(), height = starts.back() + heights.back() - first;
+    const auto all = at::mul(gradients[0].narrow(0, first, height).to(at::kFloat), saved[0].narrow(0, first, height));
+    for (std::size_t part = 0; part < starts.size(); ++part) {
+      given[2 + part] = all.narrow(0, starts[part] - first, heights[part]);
+    }
+    return given;
   }
 };
+
+// Throws where scores do not lie one below the other within a weight.
+void check(const at::Tensor& weight, const at::Tensor& mask, const std::vector<at::Tensor>& scores, const std::vector<int64_t>& starts) {
+  TORCH_CHECK(weight.dim() == 2 && mask.sizes() == weight.sizes(), "a mask ", mask.sizes(), " does not fit weights ", weight.sizes());
+  int64_t end = 0;
+  for (std::size_t part = 0; part < scores.size(); ++part) {
+    TORCH_CHECK(scores[part].dim() == 2 && scores[part].size(1) == weight.size(1) && starts[part] >= end &&
+                    starts[part] + scores[part].size(0) <= weight.size(0),
+                "scores ", scores[part].sizes(), " from row ", starts[part], " on do not fit weights ", weight.sizes());
+    end = starts[part] + scores[part].size(0);
+  }
+}
 
 }  // namespace
 }  // namespace qapipe
 
-// weight [rows, in]; mask bool of the same shape; scores f32 of the same shape, or null.
-QAPIPE_API char* qapipe_masked(at::Tensor** out, const at::Tensor* weight, const at::Tensor* mask, const at::Tensor* scores) {
+// weight [rows, in]; mask bool of the same shape; count scores f32 [height, in], each of the rows that begin at one of starts, which rise.
+QAPIPE_API char* qapipe_masked(at::Tensor** out, const at::Tensor* weight, const at::Tensor* mask, at::Tensor* const* scores,
+                               const int64_t* starts, std::size_t count) {
   return qapipe::guarded([&] {
-    TORCH_CHECK(mask->sizes() == weight->sizes(), "a mask ", mask->sizes(), " does not fit weights ", weight->sizes());
-    *out = new at::Tensor(qapipe::MaskedWeight::apply(*weight, *mask, scores == nullptr ? std::nullopt : std::make_optional(*scores)));
+    const auto parts = qapipe::listed(scores, count);
+    const std::vector<int64_t> places(starts, starts + count);
+    qapipe::check(*weight, *mask, parts, places);
+    *out = new at::Tensor(qapipe::MaskedWeight::apply(*weight, *mask, at::TensorList(parts), places));
   });
 }

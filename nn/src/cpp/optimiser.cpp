@@ -7,6 +7,19 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/zero.h>
 
+#include <map>
+
+namespace qapipe {
+namespace {
+
+// Gradients of one kind of number, and where they go.
+struct Moves {
+  std::vector<at::Tensor> from, to;
+};
+
+}  // namespace
+}  // namespace qapipe
+
 // Moves the gradients of the leaves into f32 views, and drops them from the leaves. With add, they are added to what is there;
 // otherwise they replace it, and a leaf without a gradient leaves zeros. flat: what the views are parts of.
 // found: how many leaves had one; none changes nothing.
@@ -14,28 +27,29 @@ QAPIPE_API char* qapipe_collect_gradients(at::Tensor* const* leaves, at::Tensor*
                                           std::size_t* found) {
   return qapipe::guarded([&] {
     at::NoGradGuard no_grad;
-    std::vector<at::Tensor> from, to;
-    from.reserve(count);
-    to.reserve(count);
+    // libtorch does in a few kernels only what is of one kind, and scores and weights may be of two.
+    std::map<at::ScalarType, qapipe::Moves> kinds;
+    *found = 0;
     for (std::size_t i = 0; i < count; ++i) {
-      if (leaves[i]->mutable_grad().defined()) {
-        from.push_back(std::move(leaves[i]->mutable_grad()));
-        leaves[i]->mutable_grad() = at::Tensor();
-        to.push_back(*views[i]);
+      auto& gradient = leaves[i]->mutable_grad();
+      if (gradient.defined()) {
+        auto& moves = kinds[gradient.scalar_type()];
+        moves.from.push_back(std::move(gradient));
+        gradient = at::Tensor();
+        moves.to.push_back(*views[i]);
+        ++*found;
       }
     }
-    *found = from.size();
-    if (from.empty()) {
-      return;
-    }
-    if (add) {
-      at::_foreach_add_(to, from);
-      return;
-    }
-    if (from.size() < count) {
+    if (*found > 0 && *found < count && !add) {
       flat->zero_();
     }
-    at::_foreach_copy_(to, from, /*non_blocking=*/true);
+    for (auto& [kind, moves] : kinds) {
+      if (add) {
+        at::_foreach_add_(moves.to, moves.from);
+      } else {
+        at::_foreach_copy_(moves.to, moves.from, /*non_blocking=*/true);
+      }
+    }
   });
 }
 

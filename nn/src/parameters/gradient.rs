@@ -14,6 +14,13 @@ pub(super) struct Gradient {
     empty: bool,
 }
 
+impl Gradient {
+    /// That of each parameter, in the order of parameters.
+    pub(super) fn views(&self) -> &[Tensor] {
+        &self.views
+    }
+}
+
 impl Parameters {
     /// The gathered f32 gradient of a tensor by its Hugging Face name, on the host.
     ///

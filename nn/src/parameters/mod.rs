@@ -6,12 +6,14 @@ mod files;
 mod gradient;
 mod layout;
 mod parameter;
+mod penalty;
 mod pieces;
 mod placement;
 mod site;
 mod snapshot;
 mod values;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
@@ -21,6 +23,7 @@ use crate::error::{NnError, Result};
 use crate::layers::Adapters;
 use crate::masks::Mask;
 use crate::quant::Quantized;
+use crate::shim::Places;
 use crate::tuning::Tuning;
 
 pub(crate) use constant::Constant;
@@ -56,6 +59,9 @@ pub struct Parameters {
     gradient: Option<Gradient>,
     layout: Layout,
     placement: Placement,
+    /// Where kernels find what weights are worth, with their masks; and scores, with their gradients.
+    chosen: RefCell<Places>,
+    charged: Places,
 }
 
 impl Parameters {
@@ -81,8 +87,9 @@ impl Parameters {
             (common(&host)?.f_to(device)?, Some(precise.f_to_device_(device, Kind::Float, false, true)?))
         };
         let working = if master.kind() == kind { None } else { Some(common(&master)?) };
+        let (gradient, placement, chosen, charged) = (None, *placement, RefCell::default(), Places::default());
         let mut parameters =
-            Self { list, constants, masks, adapted, packed, sites, master, working, apart, gradient: None, layout, placement: *placement };
+            Self { list, constants, masks, adapted, packed, sites, master, working, apart, gradient, layout, placement, chosen, charged };
         parameters.point()?;
         Ok(parameters)
     }
@@ -137,6 +144,11 @@ impl Parameters {
     /// The masks, those that were stored and those that are learnt.
     pub(crate) fn masks(&self) -> &[Mask] {
         &self.masks
+    }
+
+    /// Where kernels find what weights are worth.
+    pub(crate) fn chosen(&self) -> &RefCell<Places> {
+        &self.chosen
     }
 
     /// A flat tensor of zeros, one for each master.

@@ -1,7 +1,6 @@
 //! Which weights stay while a training decides about them.
 
 use qapipe_nn::{Budget, Parameters, Pruner};
-use tch::Tensor;
 
 use crate::error::Error;
 
@@ -54,16 +53,12 @@ impl Masking {
         Ok(self.pruner.prune(parameters, self.keep_at(step, total))?)
     }
 
-    /// What scores cost at a step; none where nothing is charged for them.
+    /// Adds what scores cost at a step to the gradient.
     ///
     /// # Errors
-    /// What libtorch reports.
-    pub fn charge(&self, parameters: &Parameters, step: usize, total: usize) -> Result<Option<Tensor>, Error> {
-        if self.penalty <= 0.0 {
-            return Ok(None);
-        }
-        let mean = parameters.mean_score()?;
-        Ok(mean.map(|mean| mean.f_mul_scalar(self.penalty_at(step, total))).transpose()?)
+    /// Where there is no gradient yet.
+    pub fn charge(&self, parameters: &mut Parameters, step: usize, total: usize) -> Result<(), Error> {
+        if self.penalty > 0.0 { Ok(parameters.charge_scores(self.penalty_at(step, total))?) } else { Ok(()) }
     }
 }
 

@@ -127,12 +127,8 @@ impl<'a, T: Trainee> Run<'a, T> {
 
     /// Adds what scores cost to the gradient.
     fn charge(&mut self) -> Result<(), Error> {
-        let Some(masking) = &self.masking else { return Ok(()) };
-        let parameters = self.trainee.parameters();
-        match masking.charge(parameters, self.step, self.steps.len())? {
-            Some(charge) => Ok(parameters.backward(&charge)?),
-            None => Ok(()),
-        }
+        let (step, total) = (self.step, self.steps.len());
+        self.masking.as_ref().map_or(Ok(()), |masking| masking.charge(self.trainee.parameters(), step, total))
     }
 
     /// Whether what is evaluated now may be kept: not before the last weights are left out.
