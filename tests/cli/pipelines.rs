@@ -67,8 +67,19 @@ fn study_mini() {
         let file = entry.unwrap().path();
         std::fs::copy(&file, project.path("pipelines").join(file.file_name().unwrap())).unwrap();
     }
-    let words =
-        ["run", "pipelines/study_mini.toml", "--device", "cpu", "--offline", "--set", "vars.epochs=1", "--set", "vars.prune_epochs=1"];
+    let words = [
+        "run",
+        "pipelines/study_mini.toml",
+        "--device",
+        "cpu",
+        "--offline",
+        "--set",
+        "vars.epochs=1",
+        "--set",
+        "vars.bert_epochs=1",
+        "--set",
+        "vars.prune_epochs=1",
+    ];
     let answer = project.qapipe(&words).code(0);
     let systems = answer.out.lines().filter(|line| line.contains("scores") || line.contains("prompted")).count();
     assert_eq!(systems, 13, "{}", answer.out);
