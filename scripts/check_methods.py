@@ -21,30 +21,13 @@ import bitsandbytes.functional as bnb
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file
-from check_transformers import logits, shapes
+from check_transformers import BEGIN, logits, shapes
 
 # Of the published shapes: adapters of rank 8 on query and value (of Mamba in_proj and x_proj; of BERT with the head), and weights under masks.
 TRAINED = {"bert": 12 * 2 * 2 * 768 * 8 + 1538, "t5": 884_736, "mamba": 24 * 8 * (768 + 3072 + 1536 + 80)}
 MASKED = {"bert": 84_934_656, "t5": 198_180_864}
 MOST_MIB = {("t5", "nf4"): 150, ("t5", "int8"): 240}
 STEP = "train = { steps = 1, lr = 1e-2, batch = 2 }"
-BEGIN = """
-name = "methods_{name}"
-[stages.sample]
-kind = "dataset"
-source = "sample"
-limit_train = 4
-limit_dev = 2
-[stages.base]
-kind = "checkpoint"
-source = "{folder}"
-[stages.features]
-kind = "tokenize"
-dataset = "@sample"
-model = "@base"
-max_length = 480
-stride = 100
-"""
 TRAIN = 'data = "@features"\nprecision = "fp32"\n' + STEP
 STAGES = {
     "lora": ("lora-adapt", "base", "rank = 8\nalpha = 32.0\n" + TRAIN),
@@ -71,7 +54,7 @@ class Check:
         tokenizer.save(str(self.base / "tokenizer.json"))
         self.pipeline = out / f"methods_{name}.toml"
         stages = (f'[stages.{stage}]\nkind = "{kind}"\nmodel = "@{model}"\n{more}\n' for stage, (kind, model, more) in STAGES.items())
-        self.pipeline.write_text(BEGIN.format(name=name, folder=self.base) + "".join(stages))
+        self.pipeline.write_text(BEGIN.format(pipeline=f"methods_{name}", folder=self.base) + "".join(stages))
         self.before = logits(self.model, name)
 
     def qapipe(self, *words):

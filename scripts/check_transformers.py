@@ -17,8 +17,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (BertConfig, BertForQuestionAnswering, MambaConfig, MambaForCausalLM, T5Config, T5ForConditionalGeneration)
 
 SIZES = {"bert": 108_893_186, "t5": 222_903_552, "t5_v11": 247_577_856, "mamba": 129_135_360}
-PIPELINE = """
-name = "back_{name}"
+# What a pipeline begins with that brings a model in.
+BEGIN = """
+name = "{pipeline}"
 [stages.sample]
 kind = "dataset"
 source = "sample"
@@ -33,6 +34,8 @@ dataset = "@sample"
 model = "@base"
 max_length = 480
 stride = 100
+"""
+PIPELINE = BEGIN + """
 [stages.tuned]
 kind = "fine-tune"
 model = "@base"
@@ -88,7 +91,7 @@ def check(name, kind, config, tokenizer, out):
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     pipeline = out / f"{name}.toml"
-    pipeline.write_text(PIPELINE.format(name=name, folder=folder))
+    pipeline.write_text(PIPELINE.format(pipeline=f"back_{name}", folder=folder))
     qapipe = [os.environ.get("QAPIPE", "qapipe")]
     subprocess.run(qapipe + ["run", str(pipeline), "--store", str(out / "store"), "--quiet"], check=True)
     told = subprocess.run(qapipe + ["logs", "base", "--store", str(out / "store")], capture_output=True, text=True).stdout

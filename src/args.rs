@@ -77,7 +77,7 @@ Runs only stages whose result is not in the store. One that failed or was interr
 run again to go on.
 
 Examples:
-  qapipe run                                          all stages of pipeline.toml
+  qapipe run                                          what pipeline.toml means: its `targets`, or all stages
   qapipe run pipelines/minilm_squad.toml scores       one stage, with what it needs
   qapipe run --set stages.tuned.train.epochs=3 --set vars.squad=/data/squad
   qapipe run --device cuda:0 --keep-going
@@ -217,7 +217,7 @@ pub(crate) struct Work {
     /// Pipeline file, or a folder with a pipeline.toml [default: pipeline.toml]
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) pipeline: Option<PathBuf>,
-    /// Only these stages, with what they need [default: all]
+    /// Only these stages, with what they need [default: the pipeline's targets, or all]
     #[arg(value_name = "STAGE")]
     pub(crate) stages: Vec<String>,
     #[command(flatten)]

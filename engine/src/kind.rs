@@ -43,8 +43,11 @@ pub trait StageKind: Send + Sync {
         self.place()
     }
 
-    /// Runs one stage: reads `cx`'s inputs, writes every output. Not called where `place_of` says `Place::Worker`.
-    fn run(&self, cx: &StageCx<'_>) -> Result<(), StageError>;
+    /// Runs one stage: reads `cx`'s inputs, writes every output. Not called where `place_of` says `Place::Worker`: a kind that always does has
+    /// nothing to say here.
+    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
+        Err(StageError::bug(format!("{} runs in a worker", self.name())))
+    }
 }
 
 /// Where a stage runs.

@@ -80,7 +80,7 @@ impl Reader<'_> {
     }
 
     fn check(&self, mut parts: Vec<Part>, sink: &mut Sink) -> Read {
-        let heads = heads(&parts, sink);
+        let mut heads = heads(&parts, sink);
         let strict = heads.iter().any(|head| head.strict);
         let mut vars = inherit::vars(&mut parts, &overrides::variables(self.overrides), sink);
         let mut drafts = Vec::new();
@@ -90,7 +90,6 @@ impl Reader<'_> {
             drafts.extend(self.drafts(&mut parts[number], number, &heads[number], &mut vars[number], sink));
             made = vars[number].made();
         }
-        let mut heads = heads;
         let targets = heads.iter_mut().map(|head| head.targets.take()).collect();
         let linked = link(&parts, drafts, targets, self.folder, strict, sink);
         let head = heads.into_iter().next_back().unwrap_or_default();

@@ -11,13 +11,8 @@ use crate::weights::Weights;
 /// the values that stay, row by row; its shape, i32.
 const PARTS: [&str; 3] = [".mask", ".mask_values", ".mask_shape"];
 
-/// A pruned matrix as it was stored.
-pub(crate) struct Pruned {
-    /// All its weights, f32, zero where they are left out.
-    pub(crate) weight: Tensor,
-    /// Which stay, truth values.
-    pub(crate) mask: Tensor,
-}
+/// Pruned matrices as they are stored.
+pub(crate) struct Pruned;
 
 impl Pruned {
     /// Whether a tensor of a name is stored so.
@@ -30,10 +25,21 @@ impl Pruned {
         PARTS.map(|part| format!("{name}{part}"))
     }
 
-    /// Reads a tensor of a name.
-    pub(crate) fn open(weights: &Weights, name: &str) -> Result<Self> {
-        let wrong = |what: &dyn Display| NnError::Fit(format!("{name}: its {what} ({})", weights.path().display()));
-        let [mask, values, shape] = Self::names(name);
+    /// Reads a tensor of a name: all its weights, f32, zero where they are left out.
+    pub(crate) fn open(weights: &Weights, name: &str) -> Result<Tensor> {
+        let [_, values, _] = Self::names(name);
+        let (mask, values) = (Self::mask(weights, name)?, weights.floats(&values)?);
+        let stay = mask.f_sum(Kind::Int64)?.int64_value(&[]);
+        if values.size() != [stay] {
+            return Err(wrong(weights, name, &format!("mask keeps {stay} weights, and there are {:?}", values.size())));
+        }
+        Ok(Tensor::f_zeros(mask.size(), (Kind::Float, Device::Cpu))?.f_masked_scatter(&mask, &values)?)
+    }
+
+    /// Reads which weights of a tensor of a name stay: truth values of its shape.
+    pub(crate) fn mask(weights: &Weights, name: &str) -> Result<Tensor> {
+        let wrong = |what: &dyn Display| wrong(weights, name, what);
+        let [mask, _, shape] = Self::names(name);
         let shape: Vec<i64> = Vec::<i32>::try_from(weights.whole_numbers(&shape)?)?.into_iter().map(i64::from).collect();
         let count = shape.iter().try_fold(1_i64, |count, &size| if size > 0 { count.checked_mul(size) } else { None });
         let count = count.filter(|&count| shape.len() == 2 && count < 1 << 40).ok_or_else(|| wrong(&"shape is none of a matrix"))?;
@@ -41,14 +47,7 @@ impl Pruned {
         if bits.kind() != Kind::Uint8 || bits.size() != [(count + 7) / 8] {
             return Err(wrong(&format!("mask has no bit for each of {count} weights")));
         }
-        let mask = unpack(&bits, count)?.f_view(shape.as_slice())?;
-        let values = weights.floats(&values)?;
-        let stay = mask.f_sum(Kind::Int64)?.int64_value(&[]);
-        if values.size() != [stay] {
-            return Err(wrong(&format!("mask keeps {stay} weights, and there are {:?}", values.size())));
-        }
-        let weight = Tensor::f_zeros(&shape, (Kind::Float, Device::Cpu))?.f_masked_scatter(&mask, &values)?;
-        Ok(Self { weight, mask })
+        Ok(unpack(&bits, count)?.f_view(shape.as_slice())?)
     }
 
     /// The tensors that a matrix is stored in, by name, the values in a kind.
@@ -59,6 +58,11 @@ impl Pruned {
         let kept = weight.f_masked_select(&mask)?.f_to_kind(kind)?;
         Ok(vec![(bits, pack(&mask)?), (values, kept), (shape, sizes)])
     }
+}
+
+/// The error for a tensor of a name of which something does not fit.
+fn wrong(weights: &Weights, name: &str, what: &dyn Display) -> NnError {
+    NnError::Fit(format!("{name}: its {what} ({})", weights.path().display()))
 }
 
 /// The place values of eight bits.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::error::{NnError, Result};
 use crate::masks::Mask;
@@ -128,21 +128,6 @@ impl Pruner {
     }
 }
 
-impl Parameters {
-    /// What share of the weights under masks stays, and of how many.
-    ///
-    /// # Errors
-    /// What libtorch reports.
-    pub fn density(&self) -> Result<(f64, u64)> {
-        let counts =
-            self.masks().iter().map(|mask| Ok(mask.mask()?.f_sum(Kind::Double)?.f_to(Device::Cpu)?)).collect::<Result<Vec<Tensor>>>()?;
-        let all: i64 = self.masks().iter().map(|mask| mask.height * mask.weight.size()[1]).sum();
-        let kept: f64 = counts.iter().map(|count| count.double_value(&[])).sum();
-        #[allow(clippy::cast_precision_loss)]
-        Ok((kept / all.max(1) as f64, all.unsigned_abs()))
-    }
-}
-
 /// The masks that a tuning learns.
 fn learnt(parameters: &Parameters) -> Vec<&Mask> {
     parameters.masks().iter().filter(|mask| mask.learnt).collect()
@@ -236,6 +221,8 @@ fn two_of_four(worth: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use tch::Device;
+
     use super::*;
 
     fn truths(tensor: &Tensor) -> Vec<i64> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tch::{Device, Tensor};
 
 use crate::error::{NnError, Result};
-use crate::layers::Rows;
+use crate::layers::{Rows, with_bias};
 use crate::quant::Quantized;
 
 /// A C++ `at::Tensor`, behind a pointer.
@@ -260,7 +260,7 @@ pub(crate) fn restored_product(states: &Tensor, bias: Option<&Tensor>, rows: &Ar
         checked(qapipe_restored_product(&raw mut out, raw(states), state, restore_rows, release_rows))?;
         owned(out)
     };
-    bias.map_or(Ok(product.shallow_clone()), |bias| Ok(product.f_add(bias)?))
+    with_bias(product, bias)
 }
 
 // SAFETY: both are only read once they are made, and libtorch's tensors may be read from any thread.

@@ -7,7 +7,7 @@ use qapipe_nn::quant::{Int4, Int8, Nf4, int8_product};
 use qapipe_nn::{Weights, device};
 use tch::{Device, Kind, Tensor};
 
-use common::{cuda, difference};
+use common::{assert_same, cuda, difference};
 
 /// Shapes with rows that end within a vector, within a block, and at neither; one of more than 256 blocks; one as large as a layer.
 const SHAPES: [[i64; 2]; 7] = [[1, 1], [5, 37], [24, 48], [7, 70], [130, 136], [33, 1000], [3072, 768]];
@@ -17,19 +17,6 @@ fn random(shape: [i64; 2], seed: i64) -> Tensor {
     device::set_threads(1);
     tch::manual_seed(seed);
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
-}
-
-/// The bytes of a tensor.
-fn raw(tensor: &Tensor) -> Vec<u8> {
-    let tensor = tensor.to(Device::Cpu).contiguous();
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.copy_data_u8(&mut bytes, tensor.numel());
-    bytes
-}
-
-fn assert_same(ours: &Tensor, theirs: &Tensor, what: &str) {
-    assert_eq!((ours.kind(), ours.size()), (theirs.kind(), theirs.size()), "{what}");
-    assert!(raw(ours) == raw(theirs), "{what}");
 }
 
 /// A place for a weight within a larger matrix: some rows down, so that it begins at any multiple of the kind's size.

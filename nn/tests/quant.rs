@@ -9,26 +9,12 @@ use qapipe_nn::quant::{Absmax, Int4, Int8, Nf4, dynamic_map, int8_product};
 use qapipe_nn::weights::write;
 use tch::{Device, Kind, Tensor};
 
-use common::{difference, numbers};
+use common::{assert_same, difference, numbers};
 
 /// What bitsandbytes made.
 fn golden() -> Weights {
     qapipe_nn::device::set_threads(1);
     Weights::open(&common::fixture_of("quant/golden.safetensors")).unwrap()
-}
-
-/// The bytes of a tensor.
-fn raw(tensor: &Tensor) -> Vec<u8> {
-    let tensor = tensor.to(Device::Cpu).contiguous();
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.copy_data_u8(&mut bytes, tensor.numel());
-    bytes
-}
-
-/// Asserts that two tensors are the same in kind, shape and every bit.
-fn assert_same(ours: &Tensor, theirs: &Tensor, what: &str) {
-    assert_eq!((ours.kind(), ours.size()), (theirs.kind(), theirs.size()), "{what}");
-    assert!(raw(ours) == raw(theirs), "{what}: {ours} {theirs}");
 }
 
 const WEIGHTS: [&str; 8] = ["rows", "rest16", "rest_bf16", "rest", "blocks", "many_bf16", "edges", "tiny"];

@@ -21,7 +21,7 @@ impl Builder<'_> {
         self.used.insert(found.clone());
         if Pruned::is_in(weights, &found) {
             self.used.extend(Pruned::names(&found));
-            return self.fitting(&found, shape, Pruned::open(weights, &found)?.weight);
+            return self.fitting(&found, shape, Pruned::open(weights, &found)?);
         }
         let stored = weights.shape(&found).unwrap_or_default();
         if stored != shape {

@@ -79,7 +79,7 @@ impl Builder<'_> {
         let Some((weights, found)) = self.weights.zip(self.find(name)).filter(|(weights, found)| Pruned::is_in(weights, found)) else {
             return Ok(None);
         };
-        let mask = Pruned::open(weights, &found)?.mask;
+        let mask = Pruned::mask(weights, &found)?;
         Ok((mask.size() == shape).then_some(mask))
     }
 }

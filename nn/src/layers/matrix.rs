@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::adapter::Adapters;
 use super::packed_weight::PackedWeight;
+use super::with_bias;
 use crate::error::Result;
 use crate::forward::Forward;
 use crate::masks::Masked;
@@ -74,7 +75,7 @@ impl Matrix {
             Some(adapters) if adapters.decomposed() => {
                 let product = adapters.add(self.weight.product(states, None, forward)?, states, forward)?;
                 let scaled = product.f_mul(&adapters.lengths(&self.weight.value()?)?)?;
-                bias.map_or(Ok(scaled.shallow_clone()), |bias| Ok(scaled.f_add(bias)?))
+                with_bias(scaled, bias)
             }
             Some(adapters) => adapters.add(self.weight.product(states, bias, forward)?, states, forward),
         }

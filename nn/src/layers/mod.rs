@@ -14,6 +14,10 @@ mod relative_bias;
 mod rms_norm;
 mod selective_scan;
 
+use tch::Tensor;
+
+use crate::error::Result;
+
 pub(crate) use activation::Activation;
 pub(crate) use adapter::{Adapters, Up};
 pub(crate) use attention::{Bias, Heads, Look, attention, biased};
@@ -28,3 +32,11 @@ pub(crate) use packed_weight::{PackedPart, PackedWeight, Rows};
 pub(crate) use relative_bias::{Buckets, RelativeBias};
 pub(crate) use rms_norm::{RmsNorm, Stream};
 pub use selective_scan::{Scan, ScanWay, selective_scan};
+
+/// A product with a bias, where there is one.
+pub(crate) fn with_bias(product: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(bias) => Ok(product.f_add(bias)?),
+        None => Ok(product),
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+use super::with_bias;
 use crate::error::Result;
 use crate::quant::{Quantized, int8_product};
 use crate::shim;
@@ -106,7 +107,6 @@ impl PackedWeight {
             PackedPart::Dense(weight) => Ok(states.f_linear(weight, None::<&Tensor>)?),
         };
         let products = self.rows.parts.iter().map(of).collect::<Result<Vec<_>>>()?;
-        let product = Tensor::f_cat(&products, 1)?;
-        bias.map_or(Ok(product.shallow_clone()), |bias| Ok(product.f_add(bias)?))
+        with_bias(Tensor::f_cat(&products, -1)?, bias)
     }
 }

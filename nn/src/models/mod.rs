@@ -114,7 +114,10 @@ pub fn init(config: &str, placement: &Placement, seed: u64) -> Result<AnyModel> 
 }
 
 /// The text of a folder's `config.json`.
-pub(crate) fn read_config(folder: &Path) -> Result<String> {
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read_config(folder: &Path) -> Result<String> {
     let path = folder.join("config.json");
     std::fs::read_to_string(&path).map_err(NnError::io(&path))
 }

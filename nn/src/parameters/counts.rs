@@ -37,8 +37,23 @@ impl Parameters {
     /// # Errors
     /// What libtorch reports.
     pub fn remaining(&self) -> Result<u64> {
-        let left_out = |mask: &Mask| Ok::<_, NnError>(mask.mask()?.f_logical_not()?.f_sum(Kind::Int64)?.int64_value(&[]).unsigned_abs());
-        Ok(self.weights() - self.masks.iter().map(left_out).sum::<Result<u64>>()?)
+        Ok(self.weights() - self.left_out()?)
+    }
+
+    /// What share of the weights under masks stays, and of how many.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn density(&self) -> Result<(f64, u64)> {
+        let all: u64 = self.masks.iter().map(|mask| (mask.height * mask.weight.size()[1]).unsigned_abs()).sum();
+        Ok(((all - self.left_out()?) as f64 / all.max(1) as f64, all))
+    }
+
+    /// How many weights masks leave out.
+    fn left_out(&self) -> Result<u64> {
+        let of = |mask: &Mask| Ok::<_, NnError>(mask.mask()?.f_logical_not()?.f_sum(Kind::Int64)?.int64_value(&[]).unsigned_abs());
+        self.masks.iter().map(of).sum()
     }
 
     /// Bytes of the numbers that the model computes with: what a model takes in memory to answer.

@@ -12,7 +12,12 @@ impl Parameters {
     /// Where there is none of that name.
     pub fn value(&self, name: &str) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let tensor = self.stored(name)?.f_to_device_(Device::Cpu, Kind::Float, false, true)?;
+        self.shown(name, &self.stored(name)?)
+    }
+
+    /// The values of a tensor of a name in f32 on the host, those under masks zero.
+    fn shown(&self, name: &str, tensor: &Tensor) -> Result<Tensor> {
+        let tensor = tensor.f_to_device_(Device::Cpu, Kind::Float, false, true)?;
         match self.masks.iter().find(|mask| mask.name == name) {
             Some(mask) => Ok(tensor.f_mul(&mask.mask()?.f_to(Device::Cpu)?)?),
             None => Ok(tensor),
@@ -34,7 +39,7 @@ impl Parameters {
     pub fn as_it_is(&self, name: &str) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         let tensor = self.stored(name)?;
-        if tensor.is_floating_point() { self.value(name) } else { Ok(tensor.f_to(Device::Cpu)?) }
+        if tensor.is_floating_point() { self.shown(name, &tensor) } else { Ok(tensor.f_to(Device::Cpu)?) }
     }
 
     /// All tensors of the model with dense weights by name, floating-point numbers in a kind: adapters merged, weights that are left out zero,
@@ -45,10 +50,7 @@ impl Parameters {
     pub fn dense(&self, kind: Kind) -> Result<Vec<(String, Tensor)>> {
         let _guard = tch::no_grad_guard();
         let names = self.names().filter(|name| !name.contains(".lora_"));
-        names
-            .map(|name| Ok((name.to_owned(), self.merged(name)?)))
-            .map(|part| part.and_then(|(name, tensor)| cast(name, &tensor, kind)))
-            .collect()
+        names.map(|name| Ok((name.to_owned(), cast(&self.merged(name)?, kind)?))).collect()
     }
 
     /// The values of a tensor of a name on the host, with its adapters merged.
@@ -122,8 +124,8 @@ impl Parameters {
 }
 
 /// A tensor in a kind, where it holds floating-point numbers.
-fn cast(name: String, tensor: &Tensor, kind: Kind) -> Result<(String, Tensor)> {
-    Ok((name, if tensor.is_floating_point() { tensor.f_to_kind(kind)? } else { tensor.shallow_clone() }))
+fn cast(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
+    Ok(if tensor.is_floating_point() { tensor.f_to_kind(kind)? } else { tensor.shallow_clone() })
 }
 
 /// Where a name's rows begin among parts, and how many they are.

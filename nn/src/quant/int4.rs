@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::parts::Parts;
-use super::{bytes, ceil, matrix, plain, refuse_other_shape, room, truth};
+use super::{bytes, ceil, filled, matrix, plain, refuse_other_shape, truth};
 use crate::error::{NnError, Result};
 use crate::weights::Weights;
 
@@ -67,9 +67,7 @@ impl Int4 {
     /// # Errors
     /// Where the kind is another, or memory runs out.
     pub fn dequantize(&self, kind: Kind) -> Result<Tensor> {
-        let mut out = room(self.shape, kind, &self.packed)?;
-        self.dequantize_into(&mut out)?;
-        Ok(out)
+        filled(self.shape, kind, &self.packed, |out| self.dequantize_into(out))
     }
 
     /// Fills `out` `[out, in]`, of any kind of floating-point number, with the weight's numbers. It may be some rows of a larger matrix.

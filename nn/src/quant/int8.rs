@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::parts::{Parts, beside};
-use super::{bytes, matrix, plain, refuse_other_shape, room};
+use super::{bytes, filled, matrix, plain, refuse_other_shape};
 use crate::error::Result;
 use crate::shim;
 use crate::weights::Weights;
@@ -44,9 +44,7 @@ impl Int8 {
     /// # Errors
     /// Where the kind is another, or memory runs out.
     pub fn dequantize(&self, kind: Kind) -> Result<Tensor> {
-        let mut out = room(self.shape(), kind, &self.values)?;
-        self.dequantize_into(&mut out)?;
-        Ok(out)
+        filled(self.shape(), kind, &self.values, |out| self.dequantize_into(out))
     }
 
     /// Fills `out` `[out, in]`, in f32, f16 or bf16 and on the same device, with the weight's numbers. It may be some rows of a larger

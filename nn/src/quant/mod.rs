@@ -57,12 +57,14 @@ fn plain(weight: &Tensor) -> Result<Tensor> {
     Ok(weight.f_to_kind(kind)?.f_contiguous()?)
 }
 
-/// An empty matrix of a kind, to be filled.
-fn room(shape: [i64; 2], kind: Kind, like: &Tensor) -> Result<Tensor> {
+/// A matrix of a kind, filled with a weight's numbers.
+fn filled(shape: [i64; 2], kind: Kind, like: &Tensor, fill: impl FnOnce(&mut Tensor) -> Result<()>) -> Result<Tensor> {
     if !matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16) {
         return Err(NnError::Input(format!("a weight cannot be dequantized to {kind:?}")));
     }
-    Ok(Tensor::f_empty(shape, (kind, like.device()))?)
+    let mut out = Tensor::f_empty(shape, (kind, like.device()))?;
+    fill(&mut out)?;
+    Ok(out)
 }
 
 /// Refuses a place for a weight's numbers that is of another shape.

@@ -6,7 +6,7 @@ use super::dynamic_map::dynamic_map;
 use super::nearest::nearest;
 use super::parts::Parts;
 use super::state::{self, State};
-use super::{bytes, ceil, matrix, plain, refuse_other_shape, room};
+use super::{bytes, ceil, filled, matrix, plain, refuse_other_shape};
 use crate::error::{NnError, Result};
 use crate::shim::{self, NestedScales};
 use crate::weights::Weights;
@@ -106,9 +106,7 @@ impl Nf4 {
     /// # Errors
     /// Where the kind is another, or memory runs out.
     pub fn dequantize(&self, kind: Kind) -> Result<Tensor> {
-        let mut out = room(self.shape, kind, &self.packed)?;
-        self.dequantize_into(&mut out)?;
-        Ok(out)
+        filled(self.shape, kind, &self.packed, |out| self.dequantize_into(out))
     }
 
     /// Fills `out` `[out, in]`, in f32, f16 or bf16 and on the same device, with the weight's numbers. It may be some rows of a larger

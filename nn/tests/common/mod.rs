@@ -140,3 +140,17 @@ pub fn cuda() -> Option<Device> {
     }
     found.ok()
 }
+
+/// The bytes of a tensor.
+pub fn raw(tensor: &Tensor) -> Vec<u8> {
+    let tensor = tensor.to(Device::Cpu).contiguous();
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    bytes
+}
+
+/// Asserts that two tensors are the same in kind, shape and every bit.
+pub fn assert_same(ours: &Tensor, theirs: &Tensor, what: &str) {
+    assert_eq!((ours.kind(), ours.size()), (theirs.kind(), theirs.size()), "{what}");
+    assert!(raw(ours) == raw(theirs), "{what}: {ours} {theirs}");
+}

@@ -3,8 +3,9 @@
 mod config;
 
 use config::CONFIG;
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
 
+use super::choice::A_MODEL;
 /// Brings a model in, or makes a new one.
 pub struct Checkpoint;
 
@@ -54,7 +55,7 @@ const PARAMS: &[Param] = &[
     ),
     Param::optional(
         "base",
-        Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }),
+        A_MODEL,
         "Where `source` holds adapters as PEFT writes them (adapter_config.json, adapter_model.safetensors): the model that they belong to.",
     ),
     Param::optional("lower_case", Ty::Bool, "For the vocabulary of a new lstm: whether words become lower case; true."),
@@ -141,9 +142,5 @@ impl StageKind for Checkpoint {
 
     fn place(&self) -> Place {
         Place::Worker
-    }
-
-    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("checkpoint runs in a worker"))
     }
 }

@@ -1,6 +1,9 @@
 //! Choosing the matrices that a method touches.
 
-use qapipe_engine::{Default, Param, Ty};
+use qapipe_engine::{Accepts, ArtifactType, Default, Param, Ty};
+
+/// A reference to a model, all of which is read.
+pub(super) const A_MODEL: Ty = Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] });
 
 const PATTERNS: Ty = Ty::List(&Ty::Str);
 

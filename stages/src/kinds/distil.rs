@@ -1,14 +1,14 @@
 //! `distil`: trains a smaller model to follow a larger one.
 
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+use qapipe_engine::{Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
 
+use super::choice::A_MODEL;
 use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, PRECISION, check_train, model_and_log};
 use super::prune::{TEACHER_SHARE, TEMPERATURE};
 
 /// Distillation of a model into a smaller one.
 pub struct Distil;
 
-const A_MODEL: Ty = Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] });
 const NUMBERS: Ty = Ty::List(&Ty::Int { min: 0, max: 10_000 });
 const WEIGHT: Ty = Ty::Float { min: 0.0, max: 1e6 };
 
@@ -104,10 +104,6 @@ impl StageKind for Distil {
 
     fn place(&self) -> Place {
         Place::Worker
-    }
-
-    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("distil runs in a worker"))
     }
 }
 

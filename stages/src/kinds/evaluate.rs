@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+
+use super::choice::A_MODEL;
 use serde::Deserialize;
 
 use crate::bootstrap;
@@ -24,11 +26,7 @@ pub struct Evaluate;
 const WHOLE: Ty = Ty::Int { min: 0, max: 1_000_000 };
 
 const PARAMS: &[Param] = &[
-    Param::optional(
-        "model",
-        Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }),
-        "The model to score; `data` is then a features table.",
-    ),
+    Param::optional("model", A_MODEL, "The model to score; `data` is then a features table."),
     Param::optional(
         "predictions",
         Ty::RefOrPath(Accepts { types: &[ArtifactType::FILE, ArtifactType::PREDICTIONS], part: &[] }),

@@ -1,14 +1,14 @@
 //! `export`: a model as other programs know it.
 
-use qapipe_engine::{Accepts, ArtifactType, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+use qapipe_engine::{ArtifactType, OutputSpec, Param, Place, StageKind, Values};
 
-use super::choice::written_in;
+use super::choice::{A_MODEL, written_in};
 
 /// Writing a model with plain, dense weights.
 pub struct Export;
 
 const PARAMS: &[Param] = &[
-    Param::required("model", Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }), "The model, in whatever form."),
+    Param::required("model", A_MODEL, "The model, in whatever form."),
     written_in("weights", "float32", "What the weights are written in."),
 ];
 
@@ -36,9 +36,5 @@ impl StageKind for Export {
 
     fn place(&self) -> Place {
         Place::Worker
-    }
-
-    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("export runs in a worker"))
     }
 }

@@ -1,7 +1,8 @@
 //! `fine-tune`: trains all of a model.
 
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
 
+use super::choice::A_MODEL;
 use crate::features::TRAIN_FILES;
 
 /// Full training of a model.
@@ -70,8 +71,7 @@ pub const TRAIN: &[Param] = &[
 ];
 
 /// The model that a method starts from.
-pub(super) const MODEL: Param =
-    Param::required("model", Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }), "The model to start from.");
+pub(super) const MODEL: Param = Param::required("model", A_MODEL, "The model to start from.");
 /// What it learns from.
 pub(super) const DATA: Param = Param::required(
     "data",
@@ -161,9 +161,5 @@ impl StageKind for FineTune {
 
     fn place(&self) -> Place {
         Place::Worker
-    }
-
-    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("fine-tune runs in a worker"))
     }
 }

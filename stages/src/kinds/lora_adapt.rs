@@ -1,6 +1,6 @@
 //! `lora-adapt`: trains adapters of low rank beside a model's frozen weights.
 
-use qapipe_engine::{Default, Invalid, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+use qapipe_engine::{Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::{EXCLUDE, TARGETS};
 use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, MODEL, PRECISION, check_train, model_and_log};
@@ -69,9 +69,5 @@ impl StageKind for LoraAdapt {
 
     fn place(&self) -> Place {
         Place::Worker
-    }
-
-    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("lora-adapt runs in a worker"))
     }
 }

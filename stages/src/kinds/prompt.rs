@@ -1,18 +1,15 @@
 //! `prompt`: asks a model that was not trained for it.
 
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
 
+use super::choice::A_MODEL;
 use crate::template::{Slot, Template};
 
 /// Answers by prompts with examples.
 pub struct Prompt;
 
 const PARAMS: &[Param] = &[
-    Param::required(
-        "model",
-        Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }),
-        "The model to ask: one that writes, T5 or Mamba.",
-    ),
+    Param::required("model", A_MODEL, "The model to ask: one that writes, T5 or Mamba."),
     Param::required(
         "data",
         Ty::Ref(Accepts { types: &[ArtifactType::EXAMPLES], part: &[] }),
@@ -121,9 +118,5 @@ impl StageKind for Prompt {
 
     fn place(&self) -> Place {
         Place::Worker
-    }
-
-    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("prompt runs in a worker"))
     }
 }

@@ -1,8 +1,8 @@
 //! `prune`: learns which weights of a model can be left out.
 
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+use qapipe_engine::{Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
 
-use super::choice::{EXCLUDE, ROLES, TARGETS, written_in};
+use super::choice::{A_MODEL, EXCLUDE, ROLES, TARGETS, written_in};
 use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, MODEL, PRECISION, check_train, model_and_log};
 
 /// Pruning of a model.
@@ -11,11 +11,8 @@ pub struct Prune;
 const SHARE: Ty = Ty::Float { min: 0.0, max: 1.0 };
 
 /// A teacher, and how much its word counts.
-pub(super) const TEACHER: Param = Param::optional(
-    "teacher",
-    Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }),
-    "A model with the same tokenizer whose answers are followed as well as the gold ones.",
-);
+pub(super) const TEACHER: Param =
+    Param::optional("teacher", A_MODEL, "A model with the same tokenizer whose answers are followed as well as the gold ones.");
 /// How much its word counts.
 pub(super) const TEACHER_SHARE: Param =
     Param::with("teacher_share", SHARE, Default::Float(0.5), "Share of the loss that is the distance from the teacher.");
@@ -140,10 +137,6 @@ impl StageKind for Prune {
 
     fn place(&self) -> Place {
         Place::Worker
-    }
-
-    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("prune runs in a worker"))
     }
 }
 

@@ -1,15 +1,15 @@
 //! `quantize`: packs a model's weights into fewer bits.
 
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
 
-use super::choice::{EXCLUDE, ROLES, TARGETS, written_in};
+use super::choice::{A_MODEL, EXCLUDE, ROLES, TARGETS, written_in};
 use crate::features::TRAIN_FILES;
 
 /// Quantization of a model.
 pub struct Quantize;
 
 const PARAMS: &[Param] = &[
-    Param::required("model", Ty::Ref(Accepts { types: &[ArtifactType::MODEL], part: &[] }), "The model to quantize."),
+    Param::required("model", A_MODEL, "The model to quantize."),
     Param::required(
         "scheme",
         Ty::Choice(&["int8", "nf4", "int4"]),
@@ -103,9 +103,5 @@ impl StageKind for Quantize {
 
     fn place(&self) -> Place {
         Place::Worker
-    }
-
-    fn run(&self, _cx: &StageCx<'_>) -> Result<(), StageError> {
-        Err(StageError::bug("quantize runs in a worker"))
     }
 }

@@ -14,6 +14,7 @@ use qapipe_stages::features::{Info, InfoForm};
 use qapipe_stages::form::Form;
 use qapipe_stages::tokenizer::{self, TOKENIZER_FILES, TextTokenizer};
 use serde_json::{Map, Value};
+use tch::Tensor;
 
 use crate::error::Error;
 use crate::inference::Manner;
@@ -61,6 +62,37 @@ pub fn copy_model(from: &Path, to: &Path) -> Result<(), Error> {
     }
     files.iter().try_for_each(|file| copy(&from.join(file), &to.join(file)))?;
     copy_tokenizer(from, to)
+}
+
+/// Refuses a model that is an adapter beside frozen weights, where those themselves are needed. `whose` begins the message.
+///
+/// # Errors
+/// Where it is one.
+pub fn refuse_adapter(folder: &Path, whose: &str) -> Result<(), Error> {
+    if !Stored::is_adapter(folder) {
+        return Ok(());
+    }
+    let error = StageError::failed(format!("{whose} is an adapter beside frozen weights"));
+    Err(Error::Stage(error.help("merge the two by an export stage first")))
+}
+
+/// Writes a model's folder: tensors as they are, the configuration and the tokenizer of the model that it is made from, the configuration
+/// changed, and what a training left.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_model(
+    from: &Path,
+    output: &Path,
+    tensors: Vec<(String, Tensor)>,
+    change: impl FnOnce(&mut Map<String, Value>),
+    trained: &Trained,
+) -> Result<(), Error> {
+    std::fs::create_dir(output).map_err(Error::io(output))?;
+    qapipe_nn::weights::write(&output.join(WEIGHTS), tensors, &[])?;
+    write_config(&Stored::base(from), output, change)?;
+    copy_tokenizer(from, output)?;
+    trained.write(output)
 }
 
 /// Puts the model that adapters belong to beside them, and what says whose tokenizer they are used with.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::models::Stored;
 use qapipe_nn::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, LstmConfig, Placement, device, models};
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::hub::{Hub, Sort};
@@ -94,10 +93,7 @@ fn bring_adapter(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Er
         }
     }
     let base = cx.input("base")?;
-    if Stored::is_adapter(base) {
-        let error = StageError::failed("base: is an adapter beside frozen weights");
-        return Err(Error::Stage(error.help("merge the two by an export stage first")));
-    }
+    checkpoint::refuse_adapter(base, "base:")?;
     checkpoint::put_base(base, output)?;
     let (model, _) = models::load(output, &Placement::inference(Device::Cpu), cx.request.seed)?;
     cx.reporter.log(&format!("{source}: adapters beside {} parameters in all", model.network().parameters().count()));

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::models::{Stored, keep_layers};
+use qapipe_nn::models::keep_layers;
 use qapipe_nn::{Matching, Tuning};
-use qapipe_stages::tables::write_table;
 use serde::Deserialize;
+use tch::Kind;
 
-use crate::checkpoint::{self, Trained};
+use crate::checkpoint;
 use crate::error::Error;
 use crate::training::{Besides, Session, Words};
 
@@ -34,10 +34,7 @@ impl Wanted {
     fn student(&self, teacher: &Path, cx: &StageCx<'_>) -> Result<Student, Error> {
         let Some(layers) = &self.layers else {
             let folder = cx.input("model")?.to_path_buf();
-            if Stored::is_adapter(&folder) {
-                let error = StageError::failed("the student is an adapter beside frozen weights");
-                return Err(Error::Stage(error.help("merge the two by an export stage first")));
-            }
+            checkpoint::refuse_adapter(&folder, "the student")?;
             return Ok(Student { folder, matching: Matching::Even });
         };
         let folder = cx.request.scratch.join("student");
@@ -52,19 +49,11 @@ impl Wanted {
 /// Runs the stage.
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
-    crate::precision::prepare(cx)?;
-    let folder = cx.input("teacher")?;
+    let (session, folder) = (Session::new(cx)?, cx.input("teacher")?);
     let student = wanted.student(folder, cx)?;
-    let session = Session::from(cx, &student.folder)?;
     let Wanted { teacher_share: share, temperature, hidden, attention, .. } = wanted;
     let words = Words { share, temperature, hidden, attention, matching: student.matching };
     let teaching = Some(session.teacher(folder, &words)?);
-    let outcome = session.run(&Tuning::Whole, Besides { teaching, ..Besides::default() })?;
-    let (model, output) = (outcome.model.network(), cx.output("model")?);
-    std::fs::create_dir(output).map_err(Error::io(output))?;
-    model.save(output).map_err(Error::from)?;
-    checkpoint::copy_tokenizer(session.base(), output)?;
-    Trained::of(&outcome, model)?.write(output)?;
-    write_table(cx.output("log")?, &outcome.summary.log).map_err(Error::from)?;
-    Ok(())
+    let outcome = session.run(&student.folder, &Tuning::Whole, Besides { teaching, ..Besides::default() })?;
+    Ok(outcome.write(&student.folder, Kind::Float, Vec::new(), cx)?)
 }

@@ -1,9 +1,9 @@
 //! `export`: a model as other programs know it.
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::models::{self, Stored};
-use qapipe_nn::{Placement, weights};
+use qapipe_nn::{Placement, models};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use tch::Device;
 
 use super::choice::Written;
@@ -24,13 +24,7 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     crate::precision::prepare(cx)?;
     let (model, _) = models::load(folder, &Placement::inference(Device::Cpu), cx.request.seed).map_err(Error::from)?;
     let tensors = model.network().parameters().dense(wanted.weights.kind()).map_err(Error::from)?;
-    std::fs::create_dir(output).map_err(Error::io(output))?;
-    weights::write(&output.join(checkpoint::WEIGHTS), tensors, &[]).map_err(Error::from)?;
-    checkpoint::write_config(&Stored::base(folder), output, |config| {
-        config.remove(QUANTIZATION);
-    })?;
-    checkpoint::copy_tokenizer(folder, output)?;
-    let trained = Trained::open(folder)?.unwrap_or_default();
-    Trained { touched: Vec::new(), ..trained }.write(output)?;
-    Ok(())
+    let trained = Trained { touched: Vec::new(), ..Trained::open(folder)?.unwrap_or_default() };
+    let plain = |config: &mut Map<String, Value>| drop(config.remove(QUANTIZATION));
+    Ok(checkpoint::write_model(folder, output, tensors, plain, &trained)?)
 }

@@ -4,7 +4,6 @@ use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::models::{self, Stored};
 use qapipe_nn::{AnyModel, Form, Lora, Tuning, save_adapter};
 use qapipe_stages::features::InfoForm;
-use qapipe_stages::tables::write_table;
 use serde::Deserialize;
 
 use super::choice::Choice;
@@ -44,22 +43,21 @@ impl Wanted {
 /// Runs the stage.
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
-    let session = Session::new(cx)?;
-    if Stored::is_adapter(session.base()) {
+    let (session, base) = (Session::new(cx)?, cx.input("model")?);
+    if Stored::is_adapter(base) {
         return Err(StageError::failed("the model has an adapter already").help("merge the two by an export stage first"));
     }
-    let config = Stored::open(session.base()).map_err(Error::from)?.config;
+    let config = models::read_config(base).map_err(Error::from)?;
     let lora = wanted.lora(&config, &session.info().form)?;
-    let outcome = session.run(&Tuning::Adapters(lora.clone()), Besides::default())?;
+    let outcome = session.run(base, &Tuning::Adapters(lora.clone()), Besides::default())?;
     let (model, output) = (outcome.model.network(), cx.output("model")?);
     std::fs::create_dir(output).map_err(Error::io(output))?;
     let touched = save_adapter(model.parameters(), &lora, task(&outcome.model), output).map_err(Error::from)?;
-    let inherited = Trained::open(session.base())?.and_then(|trained| trained.parameters_remaining);
+    let inherited = Trained::open(base)?.and_then(|trained| trained.parameters_remaining);
     let trained = Trained::of(&outcome, model)?;
     Trained { touched, parameters_remaining: trained.parameters_remaining.or(inherited), ..trained }.write(output)?;
-    checkpoint::put_base(session.base(), output)?;
-    write_table(cx.output("log")?, &outcome.summary.log).map_err(Error::from)?;
-    Ok(())
+    checkpoint::put_base(base, output)?;
+    Ok(outcome.write_log(cx)?)
 }
 
 /// PEFT's name for what a model does.

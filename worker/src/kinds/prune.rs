@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::models::{Stored, write_word_head};
+use qapipe_nn::models::write_word_head;
 use qapipe_nn::{Budget, Masking as MaskTuning, Pruner, Tuning, Worth};
-use qapipe_stages::tables::write_table;
 use qapipe_stages::tokenizer;
 use serde::Deserialize;
 
 use super::choice::{Choice, Written};
-use crate::checkpoint::{self, Trained};
+use crate::checkpoint;
 use crate::error::Error;
 use crate::training::{Besides, Masking, Session, Words};
 
@@ -44,6 +43,15 @@ enum Method {
 }
 
 impl Wanted {
+    /// The model's folder; where a head of words is wanted, one with that.
+    fn base(&self, cx: &StageCx<'_>) -> Result<PathBuf, Error> {
+        let base = cx.input("model")?;
+        match self.head_words.as_slice() {
+            [start, end] => with_head(base, [start, end], &cx.request.scratch),
+            _ => Ok(base.to_path_buf()),
+        }
+    }
+
     /// What trains, where the peak learning rate of the rest is this.
     fn tuning(&self, rate: f64) -> Tuning {
         let scores = self.method != Method::Magnitude;
@@ -80,34 +88,21 @@ fn kept(sparsity: f64) -> f64 {
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let session = Session::new(cx)?;
-    let session = match wanted.head_words.as_slice() {
-        [start, end] => {
-            let folder = with_head(session.base(), [start, end], &cx.request.scratch)?;
-            session.at(folder)
-        }
-        _ => session,
-    };
-    if Stored::is_adapter(session.base()) {
-        return Err(StageError::failed("the model is an adapter beside frozen weights").help("merge the two by an export stage first"));
-    }
+    checkpoint::refuse_adapter(cx.input("model")?, "the model")?;
+    let base = wanted.base(cx)?;
     if session.rate() <= 0.0 {
         return Err(StageError::failed("train.lr is 0")
             .help("static pruning trains the head at `train.lr`; `train_head = false` leaves it as it is"));
     }
     let words = Words { share: wanted.teacher_share, temperature: wanted.temperature, ..Words::default() };
     let teaching = cx.maybe_input("teacher").map(|folder| session.teacher(folder, &words)).transpose()?;
-    let outcome = session.run(&wanted.tuning(session.rate()), Besides { masking: Some(wanted.masking()), teaching })?;
-    let (model, output) = (outcome.model.network(), cx.output("model")?);
-    let (density, masked) = model.parameters().density().map_err(Error::from)?;
-    cx.reporter.log(&format!("{:.4} of {masked} weights stay", density));
+    let outcome = session.run(&base, &wanted.tuning(session.rate()), Besides { masking: Some(wanted.masking()), teaching })?;
+    let parameters = outcome.model.network().parameters();
+    let (density, masked) = parameters.density().map_err(Error::from)?;
+    cx.reporter.log(&format!("{density:.4} of {masked} weights stay"));
     cx.reporter.measure("density", density);
-    std::fs::create_dir(output).map_err(Error::io(output))?;
-    model.save_pruned(output, wanted.values.kind()).map_err(Error::from)?;
-    checkpoint::copy_tokenizer(session.base(), output)?;
-    let touched = model.parameters().masked().map(str::to_owned).collect();
-    Trained { touched, ..Trained::of(&outcome, model)? }.write(output)?;
-    write_table(cx.output("log")?, &outcome.summary.log).map_err(Error::from)?;
-    Ok(())
+    let touched = parameters.masked().map(str::to_owned).collect();
+    Ok(outcome.write(&base, wanted.values.kind(), touched, cx)?)
 }
 
 /// The folder of a model whose head for masked words has become one for spans.

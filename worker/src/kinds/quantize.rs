@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::models::{self, Stored};
 use qapipe_nn::quant::{PackedModel, Scheme, pack_model};
-use qapipe_nn::{AnyModel, Forward, Placement, Watch, weights};
+use qapipe_nn::{AnyModel, Forward, Placement, Watch, models};
 use qapipe_stages::examples::Part;
 use qapipe_stages::features::{Features, Info, InfoForm};
 use qapipe_stages::text_features::Texts;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tch::Device;
 
 use super::choice::{Choice, Written};
@@ -75,28 +74,21 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let (base, output) = (cx.input("model")?, cx.output("model")?);
     let place = crate::precision::prepare(cx)?;
-    if Stored::is_adapter(base) {
-        return Err(StageError::failed("the model is an adapter beside frozen weights").help("merge the two by an export stage first"));
-    }
+    checkpoint::refuse_adapter(base, "the model")?;
     let watch = cx.maybe_input("calibrate").map(|data| calibrated(base, data, place, wanted.calibration_windows, cx)).transpose()?;
-    // Rounding decides about bits: the same machine word on every machine.
+    // On the CPU, whose rounding is the same on every machine: it decides about bits.
     let (model, _) = models::load(base, &Placement::inference(Device::Cpu), cx.request.seed).map_err(Error::from)?;
     let parameters = model.network().parameters();
     let selection = wanted.choice.selection(&[]);
     let packed = pack_model(parameters, &selection, wanted.scheme(), wanted.rest.kind(), watch.as_ref()).map_err(Error::from)?;
     cx.reporter.log(&format!("{} matrices packed, {} left", packed.modules.len(), packed.left.len()));
-    std::fs::create_dir(output).map_err(Error::io(output))?;
-    let PackedModel { tensors, modules, left } = packed;
-    weights::write(&output.join(checkpoint::WEIGHTS), tensors, &[]).map_err(Error::from)?;
-    checkpoint::write_config(base, output, |config| {
-        config.insert(QUANTIZATION.to_owned(), wanted.described(&left));
-    })?;
-    checkpoint::copy_tokenizer(base, output)?;
     let before = Trained::open(base)?.unwrap_or_default();
     let remaining = parameters.remaining().map_err(Error::from)?;
     let remaining = (remaining < parameters.count()).then_some(remaining).or(before.parameters_remaining);
-    Trained { touched: modules, parameters_remaining: remaining, ..before }.write(output)?;
-    Ok(())
+    let PackedModel { tensors, modules, left } = packed;
+    let trained = Trained { touched: modules, parameters_remaining: remaining, ..before };
+    let told = |config: &mut Map<String, Value>| drop(config.insert(QUANTIZATION.to_owned(), wanted.described(&left)));
+    Ok(checkpoint::write_model(base, output, tensors, told, &trained)?)
 }
 
 /// What goes into the matrices of a model while it reads some windows, evenly taken.

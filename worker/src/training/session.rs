@@ -1,6 +1,6 @@
 //! A training of a model on features, from the stage's inputs to what is kept: whatever of the model trains, and whatever it follows.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Tuning, Writer, device, models};
@@ -8,11 +8,13 @@ use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::features::{Features, Info, InfoForm};
 use qapipe_stages::postprocess::Settings;
 use qapipe_stages::split::{balanced, holdout};
+use qapipe_stages::tables::write_table;
 use qapipe_stages::text_features::Texts;
 use serde::Deserialize;
+use tch::{Device, Kind};
 
 use super::{Masking, Source, SpanSource, SpanTrainee, Summary, Teaching, TextSource, TextTrainee, TrainValues, Trainee, Words, train};
-use crate::checkpoint;
+use crate::checkpoint::{self, Trained};
 use crate::error::Error;
 use crate::figures::{Energy, peak};
 use crate::precision::Precision;
@@ -56,12 +58,36 @@ pub struct Outcome {
     pub summary: Summary,
 }
 
+impl Outcome {
+    /// Writes what a training gives: the model with the tokenizer that it was trained with, what it was, and the log. Weights that stay under
+    /// masks are written in a kind; `touched` are the modules whose matrices were.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, base: &Path, values: Kind, touched: Vec<String>, cx: &StageCx<'_>) -> Result<(), Error> {
+        let (model, output) = (self.model.network(), cx.output("model")?);
+        std::fs::create_dir(output).map_err(Error::io(output))?;
+        model.save_pruned(output, values)?;
+        checkpoint::copy_tokenizer(base, output)?;
+        Trained { touched, ..Trained::of(self, model)? }.write(output)?;
+        self.write_log(cx)
+    }
+
+    /// Writes the log.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write_log(&self, cx: &StageCx<'_>) -> Result<(), Error> {
+        Ok(write_table(cx.output("log")?, &self.summary.log)?)
+    }
+}
+
 /// A training with its inputs.
 pub struct Session<'a> {
-    base: PathBuf,
     data: &'a Path,
     info: Info,
     values: SessionValues,
+    place: Device,
     cx: &'a StageCx<'a>,
 }
 
@@ -76,29 +102,10 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Where the device is not there, or an input is broken.
-    pub fn new(cx: &'a StageCx<'a>) -> Result<Self, StageError> {
-        Self::from(cx, cx.input("model")?)
-    }
-
-    /// The same for a model that lies in another folder than that of the input `model`.
-    ///
-    /// # Errors
-    /// As [`Session::new`].
-    pub fn from(cx: &'a StageCx<'a>, base: &'a Path) -> Result<Self, StageError> {
+    pub fn new(cx: &'a StageCx<'a>) -> Result<Self, Error> {
         let values: SessionValues = cx.values()?;
         let data = cx.input("data")?;
-        let info = Info::open(data).map_err(Error::from)?;
-        Ok(Self { base: base.to_path_buf(), data, info, values, cx })
-    }
-
-    /// The model's folder.
-    pub fn base(&self) -> &Path {
-        &self.base
-    }
-
-    /// The same from another folder of the same model.
-    pub fn at(self, base: PathBuf) -> Self {
-        Self { base, ..self }
+        Ok(Self { data, info: Info::open(data)?, values, place: crate::precision::prepare(cx)?, cx })
     }
 
     /// What was tokenized.
@@ -116,7 +123,6 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Where it is of another tokenizer, or cannot answer yet.
     pub fn teacher<'t>(&self, folder: &Path, words: &'t Words) -> Result<Teaching<'t>, Error> {
-        let place = crate::precision::prepare(self.cx)?;
         let longest = match &self.info.form {
             InfoForm::Spans { .. } => Features::open(self.data, Part::Train)?.longest(),
             InfoForm::Texts { .. } => {
@@ -124,22 +130,21 @@ impl<'a> Session<'a> {
                 source + target
             }
         };
-        Teaching::open(folder, &self.info, longest, &self.values.precision.inference(place), words)
+        Teaching::open(folder, &self.info, longest, &self.values.precision.inference(self.place), words)
     }
 
-    /// Trains the model, and tells the figures of the action record.
+    /// Trains the model of a folder, and tells the figures of the action record.
     ///
     /// # Errors
     /// Where the model does not fit the features or the tuning, and as [`train`].
-    pub fn run(&self, tuning: &Tuning, besides: Besides<'_>) -> Result<Outcome, Error> {
-        let place = crate::precision::prepare(self.cx)?;
-        let (model, found) = models::load_tuned(&self.base, &self.values.precision.training(place), self.cx.request.seed, tuning)?;
+    pub fn run(&self, base: &Path, tuning: &Tuning, besides: Besides<'_>) -> Result<Outcome, Error> {
+        let (model, found) = models::load_tuned(base, &self.values.precision.training(self.place), self.cx.request.seed, tuning)?;
         if !found.initialised.is_empty() {
             self.cx.reporter.log(&format!("new, drawn by the seed: {}", found.initialised.join(", ")));
         }
         let (model, summary, energy) = match (model, &self.info.form) {
-            (AnyModel::Reader(model), InfoForm::Spans { .. }) => self.to_point(model, besides)?,
-            (AnyModel::Writer(model), InfoForm::Texts { .. }) => self.to_write(model, besides)?,
+            (AnyModel::Reader(model), InfoForm::Spans { .. }) => self.to_point(base, model, besides)?,
+            (AnyModel::Writer(model), InfoForm::Texts { .. }) => self.to_write(base, model, besides)?,
             (model, _) => return Err(checkpoint::other_form(&model).into()),
         };
         self.report(&summary, model.network(), &energy)?;
@@ -147,9 +152,9 @@ impl<'a> Session<'a> {
     }
 
     /// Trains a model that points at answers.
-    fn to_point(&self, mut model: Box<dyn Reader>, besides: Besides<'_>) -> Result<(AnyModel, Summary, Energy), Error> {
+    fn to_point(&self, base: &Path, mut model: Box<dyn Reader>, besides: Besides<'_>) -> Result<(AnyModel, Summary, Energy), Error> {
         let features = Features::open(self.data, Part::Train)?;
-        checkpoint::check_features(&*model, &self.base, &self.info, features.longest())?;
+        checkpoint::check_features(&*model, base, &self.info, features.longest())?;
         let parted = self.part(features.examples(), features.len(), |row| features.example(row))?;
         let settings = Settings::of_version(&self.info.dataset_version);
         let (forward, tokens) = (self.forward(&besides), self.values.hints.micro_batch_tokens);
@@ -161,12 +166,12 @@ impl<'a> Session<'a> {
     }
 
     /// Trains a model that writes answers.
-    fn to_write(&self, mut model: Box<dyn Writer>, besides: Besides<'_>) -> Result<(AnyModel, Summary, Energy), Error> {
+    fn to_write(&self, base: &Path, mut model: Box<dyn Writer>, besides: Besides<'_>) -> Result<(AnyModel, Summary, Energy), Error> {
         let texts = Texts::open(self.data, Part::Train)?;
         let (source, target) = texts.longest();
-        checkpoint::check_features(&*model, &self.base, &self.info, source + target)?;
+        checkpoint::check_features(&*model, base, &self.info, source + target)?;
         let parted = self.part(texts.examples(), texts.len(), |row| texts.example(row))?;
-        let tokenizer = checkpoint::text_tokenizer(&self.base, &self.info)?;
+        let tokenizer = checkpoint::text_tokenizer(base, &self.info)?;
         let threshold = Settings::of_version(&self.info.dataset_version).null_threshold;
         let manner = checkpoint::manner(&tokenizer, &self.info, target, threshold)?;
         let source = TextSource::new(&texts, model.form());
