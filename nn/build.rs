@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 20] = [
+const SOURCES: [&str; 21] = [
     "src/cpp/attention.cpp",
     "src/cpp/choose.cpp",
     "src/cpp/conv.cpp",
@@ -13,6 +13,7 @@ const SOURCES: [&str; 20] = [
     "src/cpp/lstm.cpp",
     "src/cpp/lstm_cpu.cpp",
     "src/cpp/lstm_cuda.cpp",
+    "src/cpp/low_rank.cpp",
     "src/cpp/masked.cpp",
     "src/cpp/norm.cpp",
     "src/cpp/optimiser.cpp",

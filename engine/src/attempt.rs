@@ -19,13 +19,14 @@ use crate::pipeline::{Source, StageSpec};
 use crate::placed::Written;
 use crate::reason::Reason;
 use crate::resources::threads;
-use crate::worker;
+use crate::worker::Workers;
 
 /// What an execution needs to know.
 pub(crate) struct Attempt<'a> {
     pub engine: &'a Engine,
     pub observer: &'a dyn Observer,
     pub cancel: &'a AtomicBool,
+    pub workers: &'a Workers,
     pub run: &'a str,
     pub spec: &'a StageSpec,
     pub keyed: &'a Keyed,
@@ -195,7 +196,7 @@ impl Attempt<'_> {
         let reporter = StageReporter { stage: &self.spec.name, observer: self.observer, told: Mutex::default() };
         let cx = StageCx { request: &request, reporter: &reporter, cancel: self.cancel };
         match self.spec.kind.place_of(&self.spec.values) {
-            Place::Worker => worker::run(self.engine.options.worker.as_ref(), &cx)?,
+            Place::Worker => self.workers.run(self.engine.options.worker.as_ref(), &cx)?,
             Place::Here => self.spec.kind.run(&cx)?,
         }
         Ok(reporter.told.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))

@@ -75,22 +75,39 @@ pub(crate) fn attend(
 /// Waits for a child of a group. Once `cancel` is set, `ask` asks it to stop, and after a grace period the group is killed.
 fn wait(child: &mut Child, group: &Group, cancel: &AtomicBool, ask: impl Fn()) -> std::io::Result<ExitStatus> {
     let mut pause = Duration::from_micros(500);
-    let mut asked: Option<Instant> = None;
+    let mut stop = Stop::default();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if cancel.load(Ordering::Relaxed) {
-            let since = *asked.get_or_insert_with(|| {
-                ask();
-                Instant::now()
-            });
-            if since.elapsed() > GRACE {
-                group.signal(Signal::KILL);
-            }
-        }
+        stop.press(group, cancel, &ask);
         std::thread::sleep(pause);
         pause = (pause * 5 / 4).min(Duration::from_millis(20));
+    }
+}
+
+/// How long ago a child was asked to stop, if it was.
+#[derive(Default)]
+pub(crate) struct Stop(Option<Instant>);
+
+impl Stop {
+    /// Once `cancel` is set, asks a group to stop; after a grace period, kills it.
+    pub(crate) fn press(&mut self, group: &Group, cancel: &AtomicBool, ask: impl FnOnce()) {
+        if !cancel.load(Ordering::Relaxed) {
+            return;
+        }
+        let since = *self.0.get_or_insert_with(|| {
+            ask();
+            Instant::now()
+        });
+        if since.elapsed() > GRACE {
+            group.signal(Signal::KILL);
+        }
+    }
+
+    /// Whether it was asked.
+    pub(crate) fn was_pressed(&self) -> bool {
+        self.0.is_some()
     }
 }
 
@@ -99,7 +116,7 @@ const LONGEST: usize = 1 << 20;
 
 /// Calls `line` with each line of a stream, until it ends. A carriage return ends a line too: so a progress bar is seen
 /// while it moves. Bytes that are no UTF-8 are replaced.
-fn each_line(stream: impl Read, mut line: impl FnMut(&str)) {
+pub(crate) fn each_line(stream: impl Read, mut line: impl FnMut(&str)) {
     let mut reader = BufReader::new(stream);
     let mut bytes = Vec::new();
     let mut returned = false;

@@ -20,6 +20,7 @@ use crate::outcome::{Outcome, StageOutcome, StageState};
 use crate::pipeline::Source;
 use crate::placed::Written;
 use crate::resources::{Cost, Resources};
+use crate::worker::Workers;
 
 impl Engine {
     /// Brings the selected stages up to date. Stages that fail are in the outcome; what is finished stays finished.
@@ -33,7 +34,8 @@ impl Engine {
         journal.note_aliases(&self.pipeline);
         self.store.sweep();
         journal.event(&Event::RunStarted { run: id.clone(), pipeline: self.pipeline.name.clone(), stages: self.selected.len() });
-        let mut run = Run::new(self, &journal, cancel, &id);
+        let workers = Workers::default();
+        let mut run = Run::new(self, &journal, cancel, &workers, &id);
         run.settle();
         run.go();
         let outcome = run.outcome(started.elapsed().as_secs_f64());
@@ -79,6 +81,8 @@ struct Run<'a> {
     engine: &'a Engine,
     observer: &'a dyn Observer,
     cancel: &'a AtomicBool,
+    /// The processes in which torch-backed stages run; they end with the run.
+    workers: &'a Workers,
     id: &'a str,
     states: Vec<State>,
     /// For each stage, how many of those that it reads from have no result yet.
@@ -96,7 +100,7 @@ struct Run<'a> {
 type Message = (usize, Result<Ran, StageError>);
 
 impl<'a> Run<'a> {
-    fn new(engine: &'a Engine, observer: &'a dyn Observer, cancel: &'a AtomicBool, id: &'a str) -> Self {
+    fn new(engine: &'a Engine, observer: &'a dyn Observer, cancel: &'a AtomicBool, workers: &'a Workers, id: &'a str) -> Self {
         let count = engine.pipeline.stages.len();
         let (mut states, mut missing) = (vec![State::Outside; count], vec![0; count]);
         for &stage in &engine.selected {
@@ -104,7 +108,7 @@ impl<'a> Run<'a> {
             missing[stage] = engine.graph.dependencies(stage).len();
         }
         let (decidable, ready, equals) = (Vec::new(), BTreeSet::new(), HashMap::new());
-        Self { engine, observer, cancel, id, states, missing, decidable, ready, equals, stopping: false }
+        Self { engine, observer, cancel, workers, id, states, missing, decidable, ready, equals, stopping: false }
     }
 
     /// Takes everything that is there already.
@@ -288,9 +292,9 @@ impl<'a> Run<'a> {
         self.states[stage] = State::Running(Arc::clone(&keyed));
         let upstream = self.engine.graph.dependencies(stage).into_iter();
         let upstream = upstream.filter_map(|index| Some((index, Arc::clone(self.record(index)?)))).collect();
-        let (engine, observer, cancel, run) = (self.engine, self.observer, self.cancel, self.id);
+        let (engine, observer, cancel, workers, run) = (self.engine, self.observer, self.cancel, self.workers, self.id);
         scope.spawn(move || {
-            let attempt = Attempt { engine, observer, cancel, run, spec: &engine.pipeline.stages[stage], keyed: &keyed, upstream };
+            let attempt = Attempt { engine, observer, cancel, workers, run, spec: &engine.pipeline.stages[stage], keyed: &keyed, upstream };
             // The run has ended if nobody listens.
             let _ = sender.send((stage, attempt.execute()));
         });

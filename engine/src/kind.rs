@@ -3,6 +3,7 @@
 use crate::artifact::OutputSpec;
 use crate::context::StageCx;
 use crate::error::StageError;
+use crate::lineage::Lineage;
 use crate::param::Param;
 use crate::values::Values;
 
@@ -25,6 +26,12 @@ pub trait StageKind: Send + Sync {
 
     /// Checks what a table of types cannot say (two parameters that exclude each other). Does no IO.
     fn check(&self, _values: &Values) -> Result<(), Invalid> {
+        Ok(())
+    }
+
+    /// Checks what a stage's inputs are made from, which only the whole pipeline tells: the model of a stage that quantizes must not come from
+    /// another one. Does no IO.
+    fn check_inputs(&self, _stage: Lineage<'_>) -> Result<(), Invalid> {
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::pipeline::Pipeline;
 use crate::source::{Problem, Sink, Sources};
 use crate::substitute::Vars;
 use crate::table::table_of;
-use crate::{files, inherit};
+use crate::{files, inherit, lineage};
 
 pub(crate) fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Pipeline, Diagnostics> {
     let mut sources = Sources::new(file, text, overrides);
@@ -92,6 +92,7 @@ impl Reader<'_> {
         }
         let targets = heads.iter_mut().map(|head| head.targets.take()).collect();
         let linked = link(&parts, drafts, targets, self.folder, strict, sink);
+        lineage::check(&linked.stages, sink);
         let head = heads.into_iter().next_back().unwrap_or_default();
         Read { head: Head { strict, ..head }, linked, vars: vars.pop() }
     }

@@ -1,18 +1,24 @@
 //! Stages that run in a worker process: what the two sides say to each other, and the side that asks.
 //!
-//! The worker gets one [`Request`] as a line of JSON on its standard input, which stays open: its end means that the asking process died, a line
-//! `cancel` means stop. It answers with lines of JSON, each a [`Say`], on its standard output; its standard error is its log.
+//! The worker gets [`Request`]s, one after the other, each a line of JSON on its standard input, which stays open: its end means that no more
+//! will come or that the asking process died, a line `cancel` means stop. It answers with lines of JSON, each a [`Say`], on its standard output; its
+//! standard error is its log, where a line [`QUIET`] says that a stage which is done has printed all of it. A worker whose stage is done waits for
+//! the next one, with libtorch loaded and the GPU at hand; one whose stage failed ends.
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::child;
+use crate::child::{self, Group, Stop};
 use crate::context::{Reporter, Request, StageCx};
 use crate::error::StageError;
+use crate::stream::{Ended, Stream};
 use crate::tail::Tail;
 
 /// One line of a worker's.
@@ -49,9 +55,9 @@ pub enum Say {
         /// What holds.
         value: String,
     },
-    /// The stage wrote all of its outputs. Always last.
+    /// The stage wrote all of its outputs. Always last of a stage.
     Done,
-    /// The stage failed. Always last.
+    /// The stage failed. Always last of a worker.
     Error {
         /// Why.
         error: StageError,
@@ -73,74 +79,222 @@ const SPINNING: [&str; 2] = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"];
 /// The line that asks a worker to stop.
 pub const CANCEL: &str = "cancel";
 
-/// Runs a stage in a worker process.
-pub(crate) fn run(worker: Option<&WorkerCommand>, cx: &StageCx<'_>) -> Result<(), StageError> {
-    let worker = worker.ok_or_else(|| {
-        StageError::environment("there is no qapipe-worker beside qapipe")
-            .help("build it (cargo build --bins), or set QAPIPE_WORKER to its path")
-    })?;
+/// The line on standard error after which nothing more comes of a stage that is done.
+pub const QUIET: &str = "\u{4}quiet";
+
+/// How long to listen before looking whether the run is to stop.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Worker processes that wait for their next stage.
+#[derive(Default)]
+pub(crate) struct Workers(Mutex<Vec<Worker>>);
+
+impl Workers {
+    /// Runs a stage in a worker that waits, or in a new one.
+    pub(crate) fn run(&self, command: Option<&WorkerCommand>, cx: &StageCx<'_>) -> Result<(), StageError> {
+        let mut worker = match self.waiting(cx.request) {
+            Some(worker) => worker,
+            None => Worker::start(command, cx.request)?,
+        };
+        if worker.run(cx)? {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        }
+        Ok(())
+    }
+
+    /// One that was started for stages of the same folder.
+    fn waiting(&self, request: &Request) -> Option<Worker> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain_mut(|worker| worker.is_alive());
+        let at = waiting.iter().position(|worker| worker.folder == request.folder)?;
+        Some(waiting.swap_remove(at))
+    }
+}
+
+/// What a worker prints.
+enum Heard {
+    Out(String),
+    Err(String),
+    /// One of the two has ended.
+    End,
+}
+
+/// A worker process.
+struct Worker {
+    /// What it was started in.
+    folder: PathBuf,
+    child: Child,
+    /// None once it has ended.
+    group: Option<Group>,
+    input: Option<ChildStdin>,
+    heard: Receiver<Heard>,
+    /// How many of its outputs are open.
+    open: usize,
+    ended: Arc<Ended>,
+}
+
+impl Worker {
+    fn start(command: Option<&WorkerCommand>, request: &Request) -> Result<Self, StageError> {
+        let command = command.ok_or_else(|| {
+            StageError::environment("there is no qapipe-worker beside qapipe")
+                .help("build it (cargo build --bins), or set QAPIPE_WORKER to its path")
+        })?;
+        let group = Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
+        let child = group.spawn(&mut process(command, &request.folder, request.strict));
+        let mut child = child.map_err(|error| StageError::environment(format!("cannot start {}: {error}", command.path.display())))?;
+        let (sender, heard) = channel();
+        let ended = Arc::new(Ended::default());
+        listen(child.stdout.take(), &ended, &sender, Heard::Out);
+        listen(child.stderr.take(), &ended, &sender, Heard::Err);
+        let (folder, input) = (request.folder.clone(), child.stdin.take());
+        Ok(Self { folder, child, group: Some(group), input, heard, open: 2, ended })
+    }
+
+    fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Runs a stage; gives whether it can run another one.
+    fn run(&mut self, cx: &StageCx<'_>) -> Result<bool, StageError> {
+        self.send(cx.request)?;
+        let mut stage = Running { reporter: cx.reporter, tail: Tail::default(), last: None, quiet: false };
+        let mut stop = Stop::default();
+        while !stage.is_done() && self.open > 0 {
+            match self.heard.recv_timeout(PAUSE) {
+                Ok(heard) => self.open -= usize::from(stage.hear(heard)),
+                Err(RecvTimeoutError::Timeout) => self.look_after()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if let Some(group) = &self.group {
+                stop.press(group, cx.cancel, || ask(&mut self.input));
+            }
+        }
+        cx.checkpoint()?;
+        if stage.is_done() {
+            return Ok(!stop.was_pressed());
+        }
+        let status = self.child.wait().map_err(|error| cannot_wait(&error))?;
+        stage.outcome(status).map(|()| false)
+    }
+
+    /// A worker that dies at once breaks the pipe; how it ended says more than that.
+    fn send(&mut self, request: &Request) -> Result<(), StageError> {
+        let mut line = serde_json::to_vec(request).map_err(|error| StageError::bug(format!("request: {error}")))?;
+        line.push(b'\n');
+        if self.input.as_mut().is_some_and(|input| input.write_all(&line).and_then(|()| input.flush()).is_err()) {
+            self.input = None;
+        }
+        Ok(())
+    }
+
+    /// Where it has ended, ends what it left running, which would keep its output open.
+    fn look_after(&mut self) -> Result<(), StageError> {
+        if self.child.try_wait().map_err(|error| cannot_wait(&error))?.is_some() {
+            self.group = None;
+            self.ended.now();
+        }
+        Ok(())
+    }
+}
+
+/// What still runs ends with the worker.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.input = None;
+        self.group = None;
+        self.ended.now();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads one of a worker's outputs on a thread of its own.
+fn listen<R>(pipe: Option<R>, ended: &Arc<Ended>, sender: &Sender<Heard>, heard: fn(String) -> Heard)
+where
+    R: Read + AsFd + Send + 'static,
+{
+    let (ended, sender) = (Arc::clone(ended), sender.clone());
+    std::thread::spawn(move || {
+        // Nobody may listen any more.
+        if let Some(pipe) = pipe {
+            child::each_line(Stream::new(pipe, &ended), |line| drop(sender.send(heard(line.to_owned()))));
+        }
+        let _ = sender.send(Heard::End);
+    });
+}
+
+fn process(worker: &WorkerCommand, folder: &Path, strict: bool) -> Command {
     let mut command = Command::new(&worker.path);
-    command.args(&worker.args).stdin(Stdio::piped()).current_dir(&cx.request.folder);
+    command.args(&worker.args).stdin(Stdio::piped()).current_dir(folder);
     if SPINNING.iter().all(|name| std::env::var_os(name).is_none()) {
         // Threads of OpenMP wait for each other at the end of every operation; on a machine that is busy otherwise they would spin their time
         // away. Where it is not, this costs nothing.
         command.env(SPINNING[0], "1000");
     }
-    if cx.request.strict {
+    if strict {
         // cuBLAS repeats itself only with a workspace of a stated size.
         command.env("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
     }
-    let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
-    let mut child =
-        group.spawn(&mut command).map_err(|error| StageError::environment(format!("cannot start {}: {error}", worker.path.display())))?;
-    let (last, tail) = (Mutex::new(None), Tail::default());
-    let input = Mutex::new(send(child.stdin.take(), cx.request)?);
-    let out = |line: &str| hear(line, cx.reporter, &tail, &last);
-    let err = |line: &str| {
-        tail.push(line);
-        cx.reporter.log(line);
-    };
-    let status = child::attend(child, group, cx.cancel, |_| ask(&input), (out, err));
-    let status = status.map_err(|error| StageError::environment(format!("cannot wait for the worker: {error}")))?;
-    cx.checkpoint()?;
-    let last = last.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    outcome(last, status, &tail)
+    command
 }
 
-/// A worker that dies at once breaks the pipe; how it ended says more than that.
-fn send(input: Option<ChildStdin>, request: &Request) -> Result<Option<ChildStdin>, StageError> {
-    let Some(mut input) = input else { return Ok(None) };
-    let mut line = serde_json::to_vec(request).map_err(|error| StageError::bug(format!("request: {error}")))?;
-    line.push(b'\n');
-    Ok(input.write_all(&line).and_then(|()| input.flush()).is_ok().then_some(input))
-}
-
-fn ask(input: &Mutex<Option<ChildStdin>>) {
-    let mut input = input.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(input) = input.as_mut() {
+fn ask(input: &mut Option<ChildStdin>) {
+    if let Some(input) = input {
         let _ = writeln!(input, "{CANCEL}").and_then(|()| input.flush());
     }
 }
 
-fn hear(line: &str, reporter: &dyn Reporter, tail: &Tail, last: &Mutex<Option<Say>>) {
-    match serde_json::from_str(line) {
-        Ok(Say::Progress { done, total, unit, note }) => reporter.progress(done, total, &unit, &note),
-        Ok(Say::Log { line }) => reporter.log(&line),
-        Ok(Say::Measure { name, value }) => reporter.measure(&name, value),
-        Ok(Say::Fact { name, value }) => reporter.fact(&name, &value),
-        Ok(end) => *last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(end),
-        Err(_) => {
-            tail.push(line);
-            reporter.log(line);
-        }
-    }
+fn cannot_wait(error: &std::io::Error) -> StageError {
+    StageError::environment(format!("cannot wait for the worker: {error}"))
 }
 
-fn outcome(last: Option<Say>, status: ExitStatus, tail: &Tail) -> Result<(), StageError> {
-    match last {
-        Some(Say::Done) if status.success() => Ok(()),
-        Some(Say::Error { error }) => Err(error),
-        _ => Err(StageError::failed(format!("the worker died: {}{}", child::ending(status), tail.text()))
-            .help("`qapipe logs STAGE` shows all that it printed; `qapipe env` shows what it runs on")),
+/// A stage that a worker runs.
+struct Running<'a> {
+    reporter: &'a dyn Reporter,
+    tail: Tail,
+    last: Option<Say>,
+    quiet: bool,
+}
+
+impl Running<'_> {
+    /// Takes what the worker prints; gives whether that was the end of one of its outputs.
+    fn hear(&mut self, heard: Heard) -> bool {
+        match heard {
+            Heard::Out(line) => self.say(&line),
+            Heard::Err(line) if line == QUIET => self.quiet = true,
+            Heard::Err(line) => self.log(&line),
+            Heard::End => return true,
+        }
+        false
+    }
+
+    fn say(&mut self, line: &str) {
+        match serde_json::from_str(line) {
+            Ok(Say::Progress { done, total, unit, note }) => self.reporter.progress(done, total, &unit, &note),
+            Ok(Say::Log { line }) => self.reporter.log(&line),
+            Ok(Say::Measure { name, value }) => self.reporter.measure(&name, value),
+            Ok(Say::Fact { name, value }) => self.reporter.fact(&name, &value),
+            Ok(end) => self.last = Some(end),
+            Err(_) => self.log(line),
+        }
+    }
+
+    fn log(&self, line: &str) {
+        self.tail.push(line);
+        self.reporter.log(line);
+    }
+
+    /// Whether the stage is done, and the worker waits for another one.
+    fn is_done(&self) -> bool {
+        self.quiet && self.last == Some(Say::Done)
+    }
+
+    /// What became of the stage of a worker that has ended.
+    fn outcome(self, status: ExitStatus) -> Result<(), StageError> {
+        match self.last {
+            Some(Say::Done) if status.success() => Ok(()),
+            Some(Say::Error { error }) => Err(error),
+            _ => Err(StageError::failed(format!("the worker died: {}{}", child::ending(status), self.tail.text()))
+                .help("`qapipe logs STAGE` shows all that it printed; `qapipe env` shows what it runs on")),
+        }
     }
 }

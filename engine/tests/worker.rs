@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use project::{Project, Run};
 use qapipe_engine::{
-    ArtifactType, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageState, Values, WorkerCommand,
+    ArtifactType, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageOutcome, StageState, Values,
+    WorkerCommand,
 };
 
 struct Heavy;
@@ -146,4 +147,46 @@ fn on_the_cpu_it_is_alone_unless_it_was_given_threads() {
         project.read("most").split_whitespace().map(|count| count.parse::<u32>().unwrap()).max().unwrap()
     };
     assert_eq!((both(""), both("hints = { threads = 1 }")), (1, 2));
+}
+
+/// A worker that goes on to its next stage, and leaves its number in the output; it fails where `fail` is there.
+const WAITS: &str = "while read -r request; do y=$(printf '%s' \"$request\" | sed 's/.*\"outputs\":{\"y\":\"\\([^\"]*\\)\".*/\\1/')\n\
+    echo late >&2; echo $$ > \"$y\"\n\
+    [ -e fail ] && { rm fail; echo '{\"say\":\"error\",\"error\":{\"class\":\"failed\",\"message\":\"no\",\"help\":null}}'; exit 1; }\n\
+    echo '{\"say\":\"done\"}'; printf '\\004quiet\\n' >&2; done; touch ended";
+
+/// Runs stages one after the other; gives the run, and the workers that they ran in.
+fn one_after_the_other(project: &Project, stages: u32, keep_going: bool) -> (Run, Vec<String>) {
+    let text = (0..stages).map(|stage| format!("[stages.h{stage}]\nkind = \"heavy\"\nseed = {stage}\n"));
+    project.write("pipeline.toml", &text.collect::<String>());
+    project.write("worker", &format!("#!/bin/sh\n{WAITS}"));
+    let run = project.run_with(Options { jobs: 1, device: "cpu".into(), keep_going, ..options(project) });
+    let text = |stage: &StageOutcome| {
+        let record = stage.record.as_ref()?;
+        std::fs::read_to_string(project.store().path(&record.outputs["y"])).ok()
+    };
+    let workers = run.outcome.stages.iter().filter_map(text).collect();
+    (run, workers)
+}
+
+#[test]
+fn a_worker_whose_stage_is_done_takes_the_next_one() {
+    let project = project("");
+    let (run, workers) = one_after_the_other(&project, 3, false);
+    assert!(run.outcome.stages.iter().all(|stage| stage.state == StageState::Ran), "{:?}", run.events);
+    assert!(workers.len() == 3 && workers.iter().all(|worker| *worker == workers[0]), "{workers:?}");
+    for stage in ["h0", "h1", "h2"] {
+        let path = qapipe_engine::log(&project.path(".qapipe"), stage, None).unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "late\n", "what a stage prints is in its own log");
+    }
+}
+
+#[test]
+fn after_a_failure_a_new_worker_is_started() {
+    let project = project("");
+    project.write("fail", "");
+    let (run, workers) = one_after_the_other(&project, 3, true);
+    let failed: Vec<&str> = run.outcome.failures().map(|(stage, _)| stage).collect();
+    assert_eq!((failed, workers.len()), (vec!["h0"], 2), "{:?}", run.events);
+    assert_eq!(workers[0], workers[1]);
 }

@@ -185,10 +185,14 @@ impl AdapterFile {
         Ok(Some(ModuleAdapter { down, up, magnitude, scale: self.config.scale(module) }))
     }
 
+    /// Whether it has a tensor of this name instead of the model's.
+    pub(crate) fn brings(&self, name: &str) -> bool {
+        self.weights.contains(&format!("{BEFORE}{name}"))
+    }
+
     /// A tensor of a module that was trained whole, where there is one of this name.
     pub(crate) fn whole(&self, name: &str) -> Result<Option<Tensor>> {
-        let name = format!("{BEFORE}{name}");
-        if self.weights.contains(&name) { Ok(Some(self.weights.floats(&name)?)) } else { Ok(None) }
+        if self.brings(name) { Ok(Some(self.weights.floats(&format!("{BEFORE}{name}"))?)) } else { Ok(None) }
     }
 
     /// Names of tensors, as the model has them, that belong to none of some modules and are none of some tensors.

@@ -226,6 +226,11 @@ pub fn reset_peak_memory(device: Device) -> Result<()> {
     if device.is_cuda() { shim::reset_peak(device) } else { Ok(()) }
 }
 
+/// Gives memory that is free back to the system and to the devices, for other processes: the allocators keep it otherwise.
+pub fn give_back() {
+    shim::give_back();
+}
+
 /// A copy of a host tensor in page-locked memory, from which a transfer overlaps with work. Needs CUDA.
 ///
 /// # Errors

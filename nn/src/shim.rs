@@ -35,6 +35,15 @@ unsafe extern "C" {
     fn qapipe_causal_conv(out: *mut Raw, input: Raw, weight: Raw, bias: Raw, positions: Raw) -> *mut c_char;
     fn qapipe_selective_scan(out: *mut Raw, tensors: *const Raw, count: usize, state: Raw, way: i32, chunk: i64) -> *mut c_char;
     fn qapipe_add_norm(out: *mut Raw, sum: Raw, change: Raw, weight: Raw, epsilon: f64) -> *mut c_char;
+    fn qapipe_low_rank(
+        out: *mut Raw,
+        product: Raw,
+        seen: Raw,
+        weights: *const Raw,
+        rows: *const i64,
+        scales: *const f64,
+        count: usize,
+    ) -> *mut c_char;
     fn qapipe_masked(out: *mut Raw, weight: Raw, mask: Raw, scores: *const Raw, starts: *const i64, count: usize) -> *mut c_char;
     fn qapipe_choose(done: *mut bool, pairs: *const RawPair, count: usize, choice: *const Choice, host: Raw, device: Raw) -> *mut c_char;
     fn qapipe_charge(done: *mut bool, pairs: *const RawPair, count: usize, price: f64, host: Raw, device: Raw) -> *mut c_char;
@@ -88,6 +97,7 @@ unsafe extern "C" {
     fn qapipe_deterministic(on: bool) -> *mut c_char;
     fn qapipe_memory(device: i32, allocated: *mut i64, peak: *mut i64, reserved: *mut i64, total: *mut i64) -> *mut c_char;
     fn qapipe_reset_peak(device: i32) -> *mut c_char;
+    fn qapipe_give_back();
     fn qapipe_pin(out: *mut Raw, tensor: Raw) -> *mut c_char;
 }
 
@@ -248,6 +258,21 @@ pub(crate) fn charge(pairs: &[Pair<'_>], price: f64, places: &mut Places) -> Res
     // SAFETY: as in `choose`; gradients are changed in place.
     unsafe { checked(qapipe_charge(&raw mut done, pairs.as_ptr(), pairs.len(), price, raw(&places.host), raw(&places.device)))? };
     Ok(done)
+}
+
+/// What adapters of low rank add to a product `[tokens, out]`, on top of it, with its gradient: of each B `[rows, rank]`, the first of its rows
+/// and its scale; `seen` `[tokens, ranks]` is what goes into all of them, in their order.
+pub(crate) fn low_rank(product: &Tensor, seen: &Tensor, ups: &[(&Tensor, i64, f64)]) -> Result<Tensor> {
+    let weights: Vec<Raw> = ups.iter().map(|(weight, ..)| raw(weight)).collect();
+    let rows: Vec<i64> = ups.iter().map(|&(_, row, _)| row).collect();
+    let scales: Vec<f64> = ups.iter().map(|&(.., scale)| scale).collect();
+    let mut out = std::ptr::null_mut();
+    // SAFETY: the pointers are of live tensors, and of as many of them, of rows and of scales as are said; the function writes `out` only when it
+    // reports no error.
+    unsafe {
+        checked(qapipe_low_rank(&raw mut out, raw(product), raw(seen), weights.as_ptr(), rows.as_ptr(), scales.as_ptr(), ups.len()))?;
+        Ok(owned(out))
+    }
 }
 
 /// x Wᵀ + b of states `[tokens, in]`, where the rows of W are made anew for the way back rather than kept; `[tokens, out]` with its gradient.
@@ -449,6 +474,12 @@ pub(crate) fn memory(device: Device) -> Result<Memory> {
 pub(crate) fn reset_peak(device: Device) -> Result<()> {
     // SAFETY: takes a number only.
     unsafe { checked(qapipe_reset_peak(index(device))) }
+}
+
+/// Gives free memory back.
+pub(crate) fn give_back() {
+    // SAFETY: takes nothing, and does not throw.
+    unsafe { qapipe_give_back() }
 }
 
 /// A copy of a host tensor in page-locked memory.

@@ -83,6 +83,14 @@ pub struct Scored {
     pub abstaining: f64,
 }
 
+impl Scored {
+    /// What it is if nothing is answered instead.
+    #[must_use]
+    pub fn abstained(self) -> Self {
+        Self { exact: self.abstaining, f1: self.abstaining, ..self }
+    }
+}
+
 /// Scores an answer against all gold answers. Gold answers that normalize to nothing do not count; where none is left, the right
 /// answer is none.
 pub fn score<'a>(prediction: &str, golds: impl ExactSizeIterator<Item = &'a str>) -> Scored {

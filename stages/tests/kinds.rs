@@ -137,3 +137,66 @@ fn a_student_that_cannot_be_is_refused_where_it_stands() {
     let hidden = json!({ "layers": [0], "teacher_share": 0.0, "hidden": 1.0 });
     assert!(kind.check(&Values(hidden.as_object().unwrap().clone())).is_ok());
 }
+
+/// What is wrong with a pipeline of models that are made from one another.
+fn wrong(stages: &[(&str, &str, &str)]) -> Vec<String> {
+    let begun = r#"
+        [stages.base]
+        kind = "checkpoint"
+        source = "model"
+        [stages.features]
+        kind = "tokenize"
+        dataset = "@squad"
+        model = "@base"
+        [stages.squad]
+        kind = "dataset"
+        source = "sample"
+    "#;
+    let stage = |(name, kind, more): &(&str, &str, &str)| format!("[stages.{name}]\nkind = \"{kind}\"\n{more}\n");
+    let text = begun.to_owned() + &stages.iter().map(stage).collect::<String>();
+    match Pipeline::parse(&text, Path::new("models.toml"), &Kinds::new(KINDS), &[]) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.0.into_iter().map(|error| error.message).collect(),
+    }
+}
+
+#[test]
+fn models_that_cannot_be_made_from_one_another_are_refused_before_running() {
+    let train = "data = \"@features\"\n";
+    let of = |model: &str| format!("{train}model = \"@{model}\"");
+    let (base, nf4, lora, half, again) = (of("base"), of("nf4"), of("lora"), of("half") + "\nsparsity = 0.5", of("again"));
+    let scheme = |model: &str| format!("model = \"@{model}\"\nscheme = \"nf4\"");
+    let (packed, pruned) = (scheme("base"), base.clone() + "\nsparsity = 0.5");
+    let begun = [
+        ("nf4", "quantize", packed.as_str()),
+        ("lora", "lora-adapt", &base),
+        ("half", "prune", &pruned),
+        ("again", "fine-tune", &of("half")),
+    ];
+    let refused = |kind: &str, more: &str| {
+        let errors = wrong(&[begun.as_slice(), &[("last", kind, more)]].concat());
+        assert!(errors.len() < 2, "{errors:?}");
+        errors.into_iter().next().unwrap_or_default()
+    };
+    assert_eq!(refused("quantize", &scheme("nf4")), "`@nf4` is quantized already");
+    assert_eq!(refused("quantize", &scheme("lora")), "`@lora` is an adapter beside frozen weights");
+    assert_eq!(refused("fine-tune", &nf4), "`@nf4` is quantized, and quantized weights do not train");
+    assert_eq!(refused("fine-tune", &lora), "`@lora` is an adapter beside frozen weights");
+    assert_eq!(refused("lora-adapt", &lora), "`@lora` is an adapter beside frozen weights");
+    let sparse = |stage: &str| format!("{stage}\nsparsity = 0.5");
+    assert_eq!(refused("prune", &sparse(&nf4)), "`@nf4` is quantized, and has no single weights to leave out");
+    assert_eq!(refused("prune", &half), "the matrices of `@half` are pruned already, by `half`");
+    assert_eq!(refused("prune", &sparse(&again)), "the matrices of `@again` are pruned already, by `half`");
+    assert_eq!(refused("distil", &format!("teacher = \"@base\"\n{nf4}")), "`@nf4` is quantized, and quantized weights do not train");
+    assert_eq!(refused("checkpoint", "source = \"adapters\"\nbase = \"@lora\""), "`@lora` is an adapter beside frozen weights");
+    for (kind, more) in [
+        ("lora-adapt", nf4.as_str()),
+        ("quantize", &scheme("half")),
+        ("prune", &format!("{}\ntargets = [\"query\"]", sparse(&again))),
+        ("distil", &format!("teacher = \"@lora\"\nlayers = [0]\n{train}")),
+        ("export", "model = \"@lora\""),
+        ("evaluate", &lora),
+    ] {
+        assert_eq!(refused(kind, more), "", "{kind} {more}");
+    }
+}

@@ -1,4 +1,4 @@
-//! The half of qapipe that links libtorch: it runs the torch-backed stages in a process of its own, so that the command starts fast and
+//! The half of qapipe that links libtorch: it runs the torch-backed stages in processes of their own, so that the command starts fast and
 //! an abort in libtorch fails one stage, not the run.
 
 pub mod checkpoint;
@@ -10,6 +10,7 @@ pub mod kinds;
 pub mod precision;
 pub mod serve;
 pub mod training;
+pub mod warm;
 
 pub use error::Error;
 
@@ -23,7 +24,7 @@ use qapipe_nn::bench::{self, BenchRow, BertBench, MambaBench, T5Adapt, T5Generat
 /// What the worker can be asked to do.
 const USAGE: &str = "\
 usage: qapipe-worker [serve [--build ID]]
-                                  runs one stage: a request on standard input, JSON lines on standard output (what `qapipe` does);
+                                  runs stages: requests on standard input, JSON lines on standard output (what `qapipe` does);
                                   refuses where it is of another build than ID
        qapipe-worker env          prints what libtorch, CUDA and the devices are, as JSON
        qapipe-worker parity DIR   compares the models with the golden tensors in every folder under DIR
@@ -37,8 +38,8 @@ pub fn main(build: &str) -> ExitCode {
     qapipe_nn::device::keep_pages();
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] | ["serve"] => serve_once(Ok(())),
-        ["serve", "--build", wanted] => serve_once(same_build(wanted, build)),
+        [] | ["serve"] => serve_all(Ok(())),
+        ["serve", "--build", wanted] => serve_all(same_build(wanted, build)),
         ["env"] => say(&environment::describe().to_string()),
         ["parity", folder] => parity(Path::new(folder)),
         ["bench", what, options @ ..] => bench_speed(what, options),
@@ -60,8 +61,8 @@ fn same_build(wanted: &str, own: &str) -> Result<(), StageError> {
     Err(StageError::environment(message).help("build both: cargo build --bins, or cargo install --path ."))
 }
 
-/// Serves the request on standard input, unless there is a reason not to.
-fn serve_once(ready: Result<(), StageError>) -> ExitCode {
+/// Serves the requests on standard input, unless there is a reason not to.
+fn serve_all(ready: Result<(), StageError>) -> ExitCode {
     let finished = serve::serve(BufReader::new(std::io::stdin()), std::io::stdout(), ready);
     if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

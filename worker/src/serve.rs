@@ -1,14 +1,17 @@
-//! The worker's side of the protocol: one request on standard input, JSON lines on standard output.
+//! The worker's side of the protocol: requests on standard input, JSON lines on standard output.
 
 use std::io::{BufRead, Write};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use qapipe_engine::{ErrorClass, Reporter, Request, Say, StageCx, StageError};
+use qapipe_engine::{CANCEL, ErrorClass, QUIET, Reporter, Request, Say, StageCx, StageError};
+use qapipe_nn::device;
 
 use crate::kinds::{Runner, runner};
+use crate::warm::Warm;
 
 /// Progress lines come no closer together than this, but for the last one.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -16,9 +19,10 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How long a stage may go on after the command that asked for it is gone.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Serves one request: reads it from `input`, runs its stage, says how it went on `output`. A line `cancel` and the end of
-/// the input both ask the stage to stop. An error in `ready` is all that it then says. Returns whether the stage finished.
-pub fn serve<R, W>(mut input: R, output: W, ready: Result<(), StageError>) -> bool
+/// Serves requests, one after the other: reads one from `input`, runs its stage, says how it went on `output`, and waits for the next. A line
+/// `cancel` and the end of the input both ask a stage to stop. After a stage that failed nothing more is served: what it left behind is not
+/// known. An error in `ready` is all that it then says. Returns whether all stages finished.
+pub fn serve<R, W>(input: R, output: W, ready: Result<(), StageError>) -> bool
 where
     R: BufRead + Send + 'static,
     W: Write + Send,
@@ -27,47 +31,58 @@ where
     if ready.is_err() {
         return speaker.end(ready);
     }
-    let mut line = String::new();
-    let request = match input.read_line(&mut line) {
-        Ok(0) => return speaker.end(Err(StageError::bug("no request came"))),
-        Ok(_) => serde_json::from_str::<Request>(&line).map_err(|e| StageError::bug(format!("the request cannot be read: {e}"))),
-        Err(e) => Err(StageError::bug(format!("the request cannot be read: {e}"))),
-    };
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => return speaker.end(Err(error)),
-    };
-    let Some(run) = runner(&request.kind) else {
-        return speaker.end(Err(StageError::bug(format!("the worker knows no kind {:?}", request.kind))));
-    };
-    let cancel = Arc::new(AtomicBool::new(false));
-    listen(input, Arc::clone(&cancel));
-    let result = guarded(run, &StageCx { request: &request, reporter: &speaker, cancel: &cancel });
-    speaker.end(result)
+    let (requests, cancel) = listen(input);
+    let (warm, mut served) = (Warm::default(), 0);
+    while let Ok(line) = requests.recv() {
+        if !speaker.end(answer(&line, &speaker, &cancel, &warm)) {
+            return false;
+        }
+        served += 1;
+        device::give_back();
+        eprintln!("{QUIET}");
+    }
+    served > 0 || speaker.end(Err(StageError::bug("no request came")))
 }
 
-/// Waits for `cancel` or the end of the input on a thread of its own. When the input ended, the other side is gone: a stage
-/// that does not stop by itself is then stopped with the process.
-fn listen<R: BufRead + Send + 'static>(input: R, cancel: Arc<AtomicBool>) {
+/// Runs the stage of a request.
+fn answer<W: Write + Send>(line: &str, speaker: &Speaker<W>, cancel: &AtomicBool, warm: &Warm) -> Result<(), StageError> {
+    let request: Request = serde_json::from_str(line).map_err(|e| StageError::bug(format!("the request cannot be read: {e}")))?;
+    let run = runner(&request.kind).ok_or_else(|| StageError::bug(format!("the worker knows no kind {:?}", request.kind)))?;
+    guarded(run, &StageCx { request: &request, reporter: speaker, cancel }, warm)
+}
+
+/// Reads the input on a thread of its own: requests, and `cancel` among them or the end, which both ask the stage that runs to stop. When the
+/// input ended, the other side is gone: a stage that does not stop by itself is then stopped with the process.
+fn listen<R: BufRead + Send + 'static>(input: R) -> (Receiver<String>, Arc<AtomicBool>) {
+    let (sender, requests) = channel();
+    let cancel = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&cancel);
     std::thread::spawn(move || {
-        let told = input.lines().map_while(Result::ok).any(|line| line.trim() == "cancel");
-        cancel.store(true, Ordering::Relaxed);
-        if !told && !cfg!(test) {
+        for line in input.lines().map_while(Result::ok) {
+            if line.trim() == CANCEL {
+                told.store(true, Ordering::Relaxed);
+            } else if sender.send(line).is_err() {
+                return;
+            }
+        }
+        drop(sender);
+        if !told.swap(true, Ordering::Relaxed) && !cfg!(test) {
             std::thread::sleep(GRACE);
             std::process::exit(1);
         }
     });
+    (requests, cancel)
 }
 
 /// Runs a stage so that a panic becomes an error.
-fn guarded(run: Runner, cx: &StageCx<'_>) -> Result<(), StageError> {
+fn guarded(runner: Runner, cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageError> {
     let place = Arc::new(Mutex::new(String::new()));
     let seen = Arc::clone(&place);
     std::panic::set_hook(Box::new(move |info| {
         let at = info.location().map(ToString::to_string).unwrap_or_default();
         *seen.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }));
-    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| run(cx)));
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| runner.run(cx, warm)));
     drop(std::panic::take_hook());
     caught.unwrap_or_else(|payload| {
         let at = place.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -174,7 +189,7 @@ mod tests {
         .unwrap_or_else(|e| unreachable!("{e}"));
         let (speaker, cancel) = (Speaker::new(Vec::new()), AtomicBool::new(false));
         let cx = StageCx { request: &request, reporter: &speaker, cancel: &cancel };
-        let error = guarded(|_| unreachable!("poked"), &cx).err();
+        let error = guarded(Runner::Alone(|_| unreachable!("poked")), &cx, &Warm::default()).err();
         assert!(error.is_some_and(|e| e.class == ErrorClass::Bug && e.message.contains("poked") && e.message.contains("serve.rs")));
     }
 }

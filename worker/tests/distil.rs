@@ -205,7 +205,6 @@ fn what_makes_no_sense_is_refused_in_one_message() {
         .replace("CONFIG", TINY_BERT);
     let base = begun(TINY_BERT)
         + &other
-        + &method("lora", "lora-adapt", "tuned", &format!("rank = 2\n{train}"))
         + &beside(
             "odd",
             &TINY_BERT.replace("num_attention_heads = 4", "num_attention_heads = 1").replace("hidden_size = 64", "hidden_size = 30"),
@@ -216,7 +215,6 @@ fn what_makes_no_sense_is_refused_in_one_message() {
     let cases = [
         ("layers = [0, 2]".to_owned(), "of bert.encoder.layer.* the layers [0, 2] are to stay, and there are 0 to 1"),
         ("layers = [0]\ndecoder_layers = [0]".to_owned(), "the model has 1: it has no decoder"),
-        ("model = \"@lora\"".to_owned(), "the student is an adapter beside frozen weights"),
         ("model = \"@other\"".to_owned(), "the vocabulary does not fit the model: the features' tokenizer needs"),
         ("model = \"@odd\"\nattention = 1.0".to_owned(), "the student's 1 heads of 30 cannot be split into the teacher's 4"),
         ("model = \"@lstm\"\nattention = 1.0".to_owned(), "cannot be compared"),

@@ -3,8 +3,8 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Cursor, Read};
-use std::sync::mpsc::{Receiver, channel};
+use std::io::{BufRead, BufReader, Cursor, Read, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use common::{Lab, fine_tune, tiny};
 use qapipe_engine::{CANCEL, ErrorClass, Kinds, Pipeline, Request, Say, StageError};
@@ -32,13 +32,36 @@ fn said(output: &[u8]) -> Vec<Say> {
     output.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
 }
 
-fn served(first: &[u8]) -> (bool, Vec<Say>) {
+/// What a worker says, to someone who has no more to ask once so many stages are done.
+struct Asking {
+    output: Vec<u8>,
+    sender: Option<Sender<Vec<u8>>>,
+    stages: usize,
+}
+
+impl Write for Asking {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.output.extend_from_slice(bytes);
+        // A line comes in one piece.
+        let done = said(&self.output).iter().filter(|say| **say == Say::Done).count();
+        if done == self.stages {
+            self.sender = None;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Has requests served, the end of the input following when all are.
+fn served(lines: &[&[u8]]) -> (bool, Vec<Say>) {
     let (sender, receiver) = channel();
-    sender.send(first.to_vec()).unwrap();
-    let mut output = Vec::new();
-    let finished = serve(BufReader::new(Pipe(receiver, Cursor::default())), &mut output, Ok(()));
-    drop(sender);
-    (finished, said(&output))
+    lines.iter().for_each(|line| sender.send(line.to_vec()).unwrap());
+    let mut asking = Asking { output: Vec::new(), sender: Some(sender), stages: lines.len() };
+    let finished = serve(BufReader::new(Pipe(receiver, Cursor::default())), &mut asking, Ok(()));
+    (finished, said(&asking.output))
 }
 
 fn request(lab: &Lab, text: &str, stage: &str) -> Request {
@@ -58,7 +81,7 @@ fn a_stage_runs_reports_and_is_done() {
     let text = tiny("", "limit_train = 32\nlimit_dev = 8") + &fine_tune("tuned", "epochs = 1, batch = 8", "");
     lab.run(&tiny("", "limit_train = 32\nlimit_dev = 8")).unwrap();
     let request = request(&lab, &text, "tuned");
-    let (finished, said) = served(&line(&request));
+    let (finished, said) = served(&[&line(&request)]);
     assert!(finished, "{said:?}");
     assert_eq!(said.last(), Some(&Say::Done));
     assert!(said.iter().any(|say| matches!(say, Say::Measure { name, value } if name == "train_seconds" && *value > 0.0)));
@@ -68,20 +91,35 @@ fn a_stage_runs_reports_and_is_done() {
 }
 
 #[test]
+fn stages_are_served_one_after_the_other_and_as_if_they_were_alone() {
+    let mut lab = Lab::new();
+    let begun = tiny("", "limit_train = 32\nlimit_dev = 8");
+    let train = |name: &str| fine_tune(name, "epochs = 1, batch = 8", "");
+    lab.run(&(begun.clone() + &train("alone"))).unwrap();
+    let text = begun + &train("first") + &train("second");
+    let (first, second) = (request(&lab, &text, "first"), request(&lab, &text, "second"));
+    let (finished, said) = served(&[&line(&first), &line(&second)]);
+    assert!(finished && said.iter().filter(|say| **say == Say::Done).count() == 2, "{said:?}");
+    let weights = |folder: &std::path::Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+    let alone = weights(lab.path("alone.model"));
+    assert!(weights(&first.outputs["model"]) == alone && weights(&second.outputs["model"]) == alone);
+}
+
+#[test]
 fn errors_are_said_with_their_class() {
     let error = |output: Vec<Say>| match output.into_iter().next_back() {
         Some(Say::Error { error }) => error,
         other => panic!("{other:?}"),
     };
-    let (finished, output) = served(b"{ not json\n");
+    let (finished, output) = served(&[b"{ not json\n"]);
     assert!(!finished && error(output).class == ErrorClass::Bug);
     let lab = Lab::new();
     let text = "[stages.x]\nkind = \"checkpoint\"\nsource = \"nowhere\"\n";
     let missing = request(&lab, text, "x");
-    let (finished, output) = served(&line(&missing));
+    let (finished, output) = served(&[&line(&missing)]);
     let found = error(output);
     assert!(!finished && found.class == ErrorClass::Failed && found.message.contains("nowhere"), "{found:?}");
-    let (_, output) = served(&line(&Request { kind: "no-such".into(), ..missing }));
+    let (_, output) = served(&[&line(&Request { kind: "no-such".into(), ..missing })]);
     assert!(error(output).message.contains("no-such"));
 }
 

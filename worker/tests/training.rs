@@ -149,7 +149,7 @@ fn a_device_that_is_not_there_is_the_machines_lack() {
             .unwrap();
     let request = qapipe_engine::Request { device: "cuda:77".into(), ..lab.request(&pipeline, pipeline.stage("far").unwrap()) };
     let cx = qapipe_engine::StageCx { request: &request, reporter: &lab.ear, cancel: &lab.ear.cancel };
-    let error = qapipe_worker::kinds::runner("fine-tune").unwrap()(&cx).unwrap_err();
+    let error = qapipe_worker::kinds::runner("fine-tune").unwrap().run(&cx, &lab.warm).unwrap_err();
     assert_eq!(error.class, ErrorClass::Environment);
     assert!(error.message.contains("cuda:77"));
 }

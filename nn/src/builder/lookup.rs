@@ -4,9 +4,25 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Builder, Init};
 use crate::error::Result;
+use crate::parameters::{Constant, Part};
 use crate::pruned::Pruned;
 
 impl Builder<'_> {
+    /// A tensor of these names that another model holds in memory, where one does, and no adapter brings one of them.
+    pub(super) fn shared(&mut self, names: &[String], shape: &[i64]) -> Option<Tensor> {
+        let tensor = self.resident.as_ref()?.tensor(names.first()?)?;
+        if tensor.size() != shape || names.iter().any(|name| self.adapter.is_some_and(|file| file.brings(name))) {
+            return None;
+        }
+        let found: Vec<String> = names.iter().filter_map(|name| self.find(name)).collect();
+        self.used.extend(found.iter().flat_map(|name| Pruned::names(name)));
+        self.used.extend(found);
+        let height = shape.first().copied().unwrap_or(1) / crate::packed::signed(names.len());
+        let parts = names.iter().map(|name| Part { name: name.clone(), height }).collect();
+        self.pieces.constants.push(Constant::shared(parts, tensor.shallow_clone()));
+        Some(tensor)
+    }
+
     /// One named tensor.
     pub(super) fn part(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         if let Some(tensor) = self.adapter.map(|file| file.whole(name)).transpose()?.flatten() {

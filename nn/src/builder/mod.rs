@@ -9,6 +9,7 @@ mod report;
 mod wanted;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -17,6 +18,7 @@ use crate::error::Result;
 use crate::layers::{Activations, Matrix, Weight};
 use crate::models::Stored;
 use crate::parameters::{Constant, Parameter, Part, Pieces, Placement, Site};
+use crate::resident::Resident;
 use crate::select::Role;
 use crate::tuning::Tuning;
 use crate::weights::Weights;
@@ -33,6 +35,8 @@ pub(crate) struct Builder<'a> {
     /// Where and in what kind quantized matrices are multiplied, and with what.
     placement: Placement,
     activations: Activations,
+    /// The weights, where another model holds them in memory.
+    resident: Option<Arc<Resident>>,
     /// Modules whose parameters are the model's head.
     heads: &'a [&'a str],
     seed: u64,
@@ -63,6 +67,7 @@ impl<'a> Builder<'a> {
             tuning: Tuning::Whole,
             placement: Placement::inference(Device::Cpu),
             activations: Activations::Plain,
+            resident: None,
             heads: &[],
             seed,
             pieces: Pieces::default(),
@@ -87,12 +92,15 @@ impl<'a> Builder<'a> {
 
     /// The same with what was stored beside the weights, with what a tuning brings, and for a place.
     pub(crate) fn tuned(self, stored: &'a Stored, tuning: &Tuning, placement: &Placement) -> Self {
-        let (adapter, activations) = (stored.adapter.as_ref(), stored.activations);
-        Self { adapter, activations, tuning: tuning.clone(), placement: *placement, ..self }
+        let (adapter, activations, resident) = (stored.adapter.as_ref(), stored.activations, stored.resident.clone());
+        Self { adapter, activations, resident, tuning: tuning.clone(), placement: *placement, ..self }
     }
 
     /// A parameter that is computed with in f32, whatever the rest is, and that weight decay does not apply to.
     pub(crate) fn precise(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        if let Some(shared) = self.shared(&[name.to_owned()], shape) {
+            return Ok(shared);
+        }
         let tensor = self.part(name, shape, init)?;
         if !self.tuning.trains(self.is_head(name)) {
             return Ok(self.constant(name, tensor));
@@ -104,12 +112,18 @@ impl<'a> Builder<'a> {
 
     /// Floating-point numbers that never train; they stay in f32.
     pub(crate) fn frozen(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        if let Some(shared) = self.shared(&[name.to_owned()], shape) {
+            return Ok(shared);
+        }
         let tensor = self.part(name, shape, init)?;
         Ok(self.constant(name, tensor))
     }
 
     /// A table of whole numbers, i32; all zero where there are no weights.
     pub(crate) fn table(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        if let Some(shared) = self.shared(&[name.to_owned()], shape) {
+            return Ok(shared);
+        }
         let zeros = Tensor::f_zeros(shape, (Kind::Int, Device::Cpu))?;
         let tensor = match self.weights.filter(|weights| weights.contains(name)) {
             Some(weights) if weights.shape(name) == Some(shape) => weights.whole_numbers(name)?,
@@ -140,6 +154,9 @@ impl<'a> Builder<'a> {
 
     /// A parameter: a leaf whose values [`Builder::finish`] may move to another place and kind.
     pub(crate) fn tensor(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+        if let Some(shared) = self.shared(wanted.names, wanted.shape) {
+            return Ok(shared);
+        }
         let (parts, shape) = wanted.parts();
         let values = self.values(wanted, &shape)?;
         let trains = self.tuning.trains(wanted.names.iter().all(|name| self.is_head(name)));
@@ -180,10 +197,14 @@ impl<'a> Builder<'a> {
             return Ok(Weight::Packed(packed));
         }
         let (_, shape) = wanted.parts();
-        let values = self.values(wanted, &shape)?;
         let decisions = self.decisions(wanted, &shape, role)?;
+        let undecided = decisions.iter().all(masked::Decision::is_none);
+        if let Some(shared) = undecided.then(|| self.shared(wanted.names, wanted.shape)).flatten() {
+            return Ok(Weight::Dense(shared));
+        }
+        let values = self.values(wanted, &shape)?;
         let weight = self.place(parts.clone(), wanted, &values, self.tuning.trains(role == Role::Head))?;
-        if decisions.iter().all(masked::Decision::is_none) {
+        if undecided {
             return Ok(Weight::Dense(weight));
         }
         self.masked(&parts, decisions, weight)

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Builder, Wanted, module};
+use tch::Tensor;
+
+use super::{Builder, Init, Wanted, module};
 use crate::error::{NnError, Result};
 use crate::layers::{PackedPart, PackedWeight};
 use crate::parameters::{Constant, Part};
@@ -23,33 +25,44 @@ impl Builder<'_> {
         let mut rows = Vec::with_capacity(parts.len());
         for (at, (part, quantized)) in parts.iter().zip(quantized).enumerate() {
             rows.extend(match quantized {
-                Some(weight) => self.few_bits(part, &shape, weight)?,
-                None => {
-                    let tensor = self.part(&part.name, &shape, wanted.init(at))?;
-                    self.pieces.constants.push(Constant::frozen(vec![part.clone()], tensor.shallow_clone()));
-                    Some(PackedPart::Dense(tensor))
-                }
+                Some(weight) => self.few_bits(part, &shape, weight),
+                None => Some(PackedPart::Dense(self.beside(part, &shape, wanted.init(at))?)),
             });
         }
         let place = (self.placement.kind, self.placement.device);
         Ok(Some(PackedWeight::new(rows, [wanted.shape[0], wanted.shape[1]], place, self.activations)))
     }
 
-    /// Rows in few bits; none where they are of another shape, and that is told in the end.
-    fn few_bits(&mut self, part: &Part, shape: &[i64], weight: Quantized) -> Result<Option<PackedPart>> {
-        if weight.shape() != shape {
-            self.misshapen.push(format!("{} is {:?} and should be {shape:?}", part.name, weight.shape()));
-            return Ok(None);
+    /// Rows that are as they were, beside others in few bits.
+    fn beside(&mut self, part: &Part, shape: &[i64], init: Init) -> Result<Tensor> {
+        if let Some(shared) = self.shared(std::slice::from_ref(&part.name), shape) {
+            return Ok(shared);
         }
-        let weight = Arc::new(weight.to_device(self.placement.device)?);
-        self.pieces.packed.push((part.name.clone(), Arc::clone(&weight)));
-        Ok(Some(PackedPart::Quantized(weight)))
+        let tensor = self.part(&part.name, shape, init)?;
+        self.pieces.constants.push(Constant::frozen(vec![part.clone()], tensor.shallow_clone()));
+        Ok(tensor)
     }
 
-    /// A tensor that is stored in few bits; none where it is not.
-    fn quantized(&mut self, name: &str) -> Result<Option<Quantized>> {
+    /// Rows in few bits; none where they are of another shape, and that is told in the end.
+    fn few_bits(&mut self, part: &Part, shape: &[i64], weight: Arc<Quantized>) -> Option<PackedPart> {
+        if weight.shape() != shape {
+            self.misshapen.push(format!("{} is {:?} and should be {shape:?}", part.name, weight.shape()));
+            return None;
+        }
+        self.pieces.packed.push((part.name.clone(), Arc::clone(&weight)));
+        Some(PackedPart::Quantized(weight))
+    }
+
+    /// A tensor that is stored in few bits, where it is multiplied; none where it is not stored so.
+    fn quantized(&mut self, name: &str) -> Result<Option<Arc<Quantized>>> {
         let Some((weights, found)) = self.weights.zip(self.find(name)) else { return Ok(None) };
-        let Some(weight) = Quantized::open(weights, &found)? else { return Ok(None) };
+        let weight = match self.resident.as_ref().and_then(|resident| resident.packed(name)) {
+            Some(shared) => shared,
+            None => match Quantized::open(weights, &found)? {
+                Some(weight) => Arc::new(weight.to_device(self.placement.device)?),
+                None => return Ok(None),
+            },
+        };
         self.used.extend(weight.tensors(&found).into_iter().map(|(name, _)| name));
         Ok(Some(weight))
     }

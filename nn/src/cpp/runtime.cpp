@@ -66,6 +66,18 @@ QAPIPE_API char* qapipe_reset_peak(int32_t device) {
   });
 }
 
+// Gives free memory back to the devices and to the system. What keeps it from doing so is none of the stage's that is done.
+QAPIPE_API void qapipe_give_back() {
+  std::free(qapipe::guarded([&] {
+    if (at::hasCUDA() && at::getDeviceAllocator(at::kCUDA)->initialized()) {
+      at::accelerator::emptyCache();
+    }
+  }));
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 // A copy in page-locked memory, from which a transfer to the device overlaps with work.
 QAPIPE_API char* qapipe_pin(at::Tensor** out, const at::Tensor* tensor) {
   return qapipe::guarded([&] { *out = new at::Tensor(tensor->pin_memory()); });

@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::forward::Forward;
+use crate::shim;
 
 /// The adapters of a matrix that may be several in one, `[out, in]`: each makes up for some of its rows.
 #[derive(Debug)]
@@ -64,13 +65,17 @@ impl Adapters {
     }
 
     /// What they add to a product `[tokens, out]`, on top of it.
-    pub(crate) fn add(&self, product: Tensor, states: &Tensor, forward: &Forward) -> Result<Tensor> {
+    pub(crate) fn add(&self, product: &Tensor, states: &Tensor, forward: &Forward) -> Result<Tensor> {
         let seen = forward.dropout(states.shallow_clone(), self.dropout)?.f_linear(&self.down, None::<&Tensor>)?;
-        let up = self.up()?.f_transpose(0, 1)?;
-        if product.dim() == 2 { Ok(product.f_addmm(&seen, &up)?) } else { Ok(product.f_add(&seen.f_matmul(&up)?)?) }
+        let ups: Vec<(&Tensor, i64, f64)> = self.ups.iter().map(|up| (&up.weight, up.start, up.scale)).collect();
+        if product.dim() == 2 {
+            return shim::low_rank(product, &seen, &ups);
+        }
+        let (shape, flat) = (product.size(), |tensor: &Tensor| tensor.f_reshape([-1, *tensor.size().last().unwrap_or(&1)]));
+        Ok(shim::low_rank(&flat(product)?, &flat(&seen)?, &ups)?.f_view(shape.as_slice())?)
     }
 
-    /// Every scaled B in its rows and its columns, `[out, ranks]`: one product serves all.
+    /// Every scaled B in its rows and its columns, `[out, ranks]`.
     fn up(&self) -> Result<Tensor> {
         let mut blocks = Vec::with_capacity(2 * self.ups.len() + 1);
         let mut row = 0;

@@ -73,11 +73,11 @@ impl Matrix {
         match &self.adapters {
             None => self.weight.product(states, bias, forward),
             Some(adapters) if adapters.decomposed() => {
-                let product = adapters.add(self.weight.product(states, None, forward)?, states, forward)?;
+                let product = adapters.add(&self.weight.product(states, None, forward)?, states, forward)?;
                 let scaled = product.f_mul(&adapters.lengths(&self.weight.value()?)?)?;
                 with_bias(scaled, bias)
             }
-            Some(adapters) => adapters.add(self.weight.product(states, bias, forward)?, states, forward),
+            Some(adapters) => adapters.add(&self.weight.product(states, bias, forward)?, states, forward),
         }
     }
 

@@ -13,6 +13,7 @@ mod t5;
 mod t5_config;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,6 +35,7 @@ use crate::builder::LoadReport;
 use crate::error::{NnError, Result};
 use crate::parameters::{Parameters, Placement};
 use crate::parity::Check;
+use crate::resident::Resident;
 use crate::tuning::Tuning;
 
 /// A model, and what became of the names when its weights were read.
@@ -103,6 +105,23 @@ pub fn load(folder: &Path, placement: &Placement, seed: u64) -> Result<Loaded> {
 pub fn load_tuned(folder: &Path, placement: &Placement, seed: u64, tuning: &Tuning) -> Result<Loaded> {
     let stored = Stored::open(folder)?;
     (family(&stored.config)?.load)(&stored, placement, seed, tuning)
+}
+
+/// A model for answers out of a folder, that shares its weights with the one before it where both are adapters beside the same, or one is what the
+/// other stands beside: `resident` holds them, and then holds those of this one.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(folder: &Path, placement: &Placement, seed: u64, resident: &mut Option<Arc<Resident>>) -> Result<Loaded> {
+    let mut stored = Stored::open(folder)?;
+    // Let go of before the others are loaded: both may not fit.
+    *resident = resident.take().filter(|resident| resident.is_of(&stored, placement));
+    stored.resident.clone_from(resident);
+    let (model, report) = (family(&stored.config)?.load)(&stored, placement, seed, &Tuning::Whole)?;
+    if resident.is_none() {
+        *resident = Some(Arc::new(Resident::of(&stored, model.network().parameters(), &report, placement)));
+    }
+    Ok((model, report))
 }
 
 /// A model at random out of the text of a `config.json`, whatever its family.

@@ -1,6 +1,7 @@
 //! A model's folder: configuration and weights, and perhaps an adapter on top of them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -8,6 +9,7 @@ use super::read_config;
 use crate::adapter_file::{ADAPTER_CONFIG, AdapterFile};
 use crate::error::Result;
 use crate::layers::Activations;
+use crate::resident::Resident;
 use crate::weights::Weights;
 
 /// Where, in the folder of an adapter, the model lies that it belongs to.
@@ -21,6 +23,8 @@ pub struct Stored {
     pub(crate) weights: Weights,
     pub(crate) adapter: Option<AdapterFile>,
     pub(crate) activations: Activations,
+    /// The weights, where another model holds them in memory.
+    pub(crate) resident: Option<Arc<Resident>>,
 }
 
 impl Stored {
@@ -34,7 +38,7 @@ impl Stored {
         let base = Self::base(folder);
         let config = read_config(&base)?;
         let activations = activations(&config)?;
-        Ok(Self { config, weights: Weights::open_folder(&base)?, adapter, activations })
+        Ok(Self { config, weights: Weights::open_folder(&base)?, adapter, activations, resident: None })
     }
 
     /// Whether a folder is that of an adapter.

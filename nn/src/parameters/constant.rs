@@ -21,7 +21,12 @@ impl Constant {
     /// One that stays in its own kind.
     pub(crate) fn new(name: String, tensor: Tensor) -> Self {
         let height = tensor.size().first().copied().unwrap_or(1);
-        Self { parts: vec![Part { name, height }], tensor, common: false, exact: None }
+        Self::shared(vec![Part { name, height }], tensor)
+    }
+
+    /// One that another model computes with as well, and that is where it is to be.
+    pub(crate) fn shared(parts: Vec<Part>, tensor: Tensor) -> Self {
+        Self { parts, tensor, common: false, exact: None }
     }
 
     /// One that could train, and that a tuning leaves as it is.

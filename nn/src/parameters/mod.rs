@@ -130,6 +130,18 @@ impl Parameters {
         self.packed.iter().map(|(name, _)| name.as_str())
     }
 
+    /// What the model computes with, tensor by tensor, each by the name of the first of its parts; without what is quantized.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let list = self.list.iter().map(|parameter| (&parameter.parts, &parameter.tensor));
+        let all = list.chain(self.constants.iter().map(|constant| (&constant.parts, &constant.tensor)));
+        all.filter_map(|(parts, tensor)| Some((parts.first()?.name.as_str(), tensor)))
+    }
+
+    /// The matrices that are quantized, by the names of their tensors.
+    pub(crate) fn packed(&self) -> impl Iterator<Item = (&str, &Arc<Quantized>)> {
+        self.packed.iter().map(|(name, weight)| (name.as_str(), weight))
+    }
+
     /// The matrices that methods choose from.
     #[must_use]
     pub fn sites(&self) -> &[Site] {

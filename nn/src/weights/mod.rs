@@ -1,6 +1,7 @@
 //! Weights on disk: safetensors, read by mmap under Hugging Face's names.
 
 mod error;
+mod file_id;
 mod header;
 mod index;
 mod writer;
@@ -13,6 +14,7 @@ use memmap2::Mmap;
 use tch::{Kind, Tensor};
 
 pub use error::{Problem, WeightsError};
+pub use file_id::FileId;
 use header::Entry;
 pub use index::Index;
 pub(crate) use writer::wide;
@@ -31,6 +33,7 @@ pub struct Weights {
     /// Tensors by name, with the number of the shard that holds them.
     entries: BTreeMap<String, (usize, Entry)>,
     metadata: BTreeMap<String, String>,
+    files: Vec<FileId>,
 }
 
 /// One file of weights.
@@ -90,13 +93,13 @@ impl Weights {
     }
 
     fn none(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), shards: Vec::new(), entries: BTreeMap::new(), metadata: BTreeMap::new() }
+        Self { path: path.to_path_buf(), shards: Vec::new(), entries: BTreeMap::new(), metadata: BTreeMap::new(), files: Vec::new() }
     }
 
     /// Adds a file's tensors.
     fn add(&mut self, path: &Path) -> Result<(), WeightsError> {
         let wrong = |problem| WeightsError { path: path.to_path_buf(), problem };
-        let map = map(path).map_err(|source| wrong(Problem::Io(source)))?;
+        let (map, id) = map(path).map_err(|source| wrong(Problem::Io(source)))?;
         let (entries, metadata) = header::read(&map).map_err(wrong)?;
         let number = self.shards.len();
         for (name, entry) in entries {
@@ -108,6 +111,7 @@ impl Weights {
         }
         self.metadata.extend(metadata);
         self.shards.push(Shard { path: path.to_path_buf(), map });
+        self.files.push(id);
         Ok(())
     }
 
@@ -115,6 +119,12 @@ impl Weights {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Which files they are.
+    #[must_use]
+    pub fn files(&self) -> &[FileId] {
+        &self.files
     }
 
     /// The names of all tensors, sorted.
@@ -195,12 +205,13 @@ impl Weights {
 
 /// Maps a file into memory, for reading.
 #[allow(unsafe_code)]
-fn map(path: &Path) -> std::io::Result<Mmap> {
+fn map(path: &Path) -> std::io::Result<(Mmap, FileId)> {
     let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
         return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory));
     }
     // SAFETY: the map is read only. A file that is truncated while it is mapped would fault; model files are written whole and renamed
     // into place, and those of the store are read-only.
-    unsafe { Mmap::map(&file) }
+    Ok((unsafe { Mmap::map(&file) }?, FileId::of(&metadata)))
 }

@@ -3,9 +3,10 @@
 mod config;
 
 use config::CONFIG;
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
+use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::A_MODEL;
+use super::weights;
 /// Brings a model in, or makes a new one.
 pub struct Checkpoint;
 
@@ -134,6 +135,10 @@ impl StageKind for Checkpoint {
         }
         whole_words(values)?;
         config::check(values)
+    }
+
+    fn check_inputs(&self, stage: Lineage<'_>) -> Result<(), Invalid> {
+        weights::unadapted(stage, "base")
     }
 
     fn seeded(&self) -> bool {

@@ -1,10 +1,11 @@
 //! `distil`: trains a smaller model to follow a larger one.
 
-use qapipe_engine::{Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
+use qapipe_engine::{Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::A_MODEL;
 use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, PRECISION, check_train, model_and_log};
 use super::prune::{TEACHER_SHARE, TEMPERATURE};
+use super::weights;
 
 /// Distillation of a model into a smaller one.
 pub struct Distil;
@@ -44,7 +45,7 @@ impl StageKind for Distil {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn doc(&self) -> &'static str {
@@ -96,6 +97,10 @@ impl StageKind for Distil {
             return Err(Invalid::new("teacher_share", "nothing of the teacher counts").help("a fine-tune stage trains without one"));
         }
         check_train(values)
+    }
+
+    fn check_inputs(&self, stage: Lineage<'_>) -> Result<(), Invalid> {
+        weights::plain(stage, "model")
     }
 
     fn seeded(&self) -> bool {

@@ -1,8 +1,9 @@
 //! `fine-tune`: trains all of a model.
 
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
+use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::A_MODEL;
+use super::weights;
 use crate::features::TRAIN_FILES;
 
 /// Full training of a model.
@@ -66,7 +67,7 @@ pub const TRAIN: &[Param] = &[
         "keep",
         Ty::Choice(&["last", "best"]),
         Default::Str("last"),
-        "Which weights to keep: the last, or those with the best held-out F1.",
+        "Which weights to keep: the last, or those with the best held-out F1 at its best threshold.",
     ),
 ];
 
@@ -132,7 +133,7 @@ impl StageKind for FineTune {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn doc(&self) -> &'static str {
@@ -153,6 +154,10 @@ impl StageKind for FineTune {
 
     fn check(&self, values: &Values) -> Result<(), Invalid> {
         check_train(values)
+    }
+
+    fn check_inputs(&self, stage: Lineage<'_>) -> Result<(), Invalid> {
+        weights::plain(stage, "model")
     }
 
     fn seeded(&self) -> bool {

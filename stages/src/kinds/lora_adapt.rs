@@ -1,9 +1,10 @@
 //! `lora-adapt`: trains adapters of low rank beside a model's frozen weights.
 
-use qapipe_engine::{Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
+use qapipe_engine::{Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::{EXCLUDE, TARGETS};
 use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, MODEL, PRECISION, check_train, model_and_log};
+use super::weights;
 
 /// Adaptation of a model.
 pub struct LoraAdapt;
@@ -40,7 +41,7 @@ impl StageKind for LoraAdapt {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn doc(&self) -> &'static str {
@@ -61,6 +62,10 @@ impl StageKind for LoraAdapt {
 
     fn check(&self, values: &Values) -> Result<(), Invalid> {
         check_train(values)
+    }
+
+    fn check_inputs(&self, stage: Lineage<'_>) -> Result<(), Invalid> {
+        weights::unadapted(stage, "model")
     }
 
     fn seeded(&self) -> bool {

@@ -12,6 +12,7 @@ mod prompt;
 mod prune;
 mod quantize;
 mod tokenize;
+mod weights;
 
 use qapipe_engine::{Command, StageKind};
 

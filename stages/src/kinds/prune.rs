@@ -1,9 +1,10 @@
 //! `prune`: learns which weights of a model can be left out.
 
-use qapipe_engine::{Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
+use qapipe_engine::{Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::{A_MODEL, EXCLUDE, ROLES, TARGETS, written_in};
 use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, MODEL, PRECISION, check_train, model_and_log};
+use super::weights;
 
 /// Pruning of a model.
 pub struct Prune;
@@ -92,7 +93,7 @@ impl StageKind for Prune {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn doc(&self) -> &'static str {
@@ -129,6 +130,11 @@ impl StageKind for Prune {
         check_words(values)?;
         check_teacher(values)?;
         check_train(values)
+    }
+
+    fn check_inputs(&self, stage: Lineage<'_>) -> Result<(), Invalid> {
+        weights::plain(stage, "model")?;
+        weights::unpruned(stage)
     }
 
     fn seeded(&self) -> bool {

@@ -1,8 +1,9 @@
 //! `quantize`: packs a model's weights into fewer bits.
 
-use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, OutputSpec, Param, Place, StageKind, Ty, Values};
+use qapipe_engine::{Accepts, ArtifactType, Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::{A_MODEL, EXCLUDE, ROLES, TARGETS, written_in};
+use super::weights;
 use crate::features::TRAIN_FILES;
 
 /// Quantization of a model.
@@ -99,6 +100,10 @@ impl StageKind for Quantize {
                 .help("write `activations = \"dynamic\"`"));
         }
         Ok(())
+    }
+
+    fn check_inputs(&self, stage: Lineage<'_>) -> Result<(), Invalid> {
+        weights::plain(stage, "model")
     }
 
     fn place(&self) -> Place {

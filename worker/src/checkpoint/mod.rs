@@ -64,18 +64,6 @@ pub fn copy_model(from: &Path, to: &Path) -> Result<(), Error> {
     copy_tokenizer(from, to)
 }
 
-/// Refuses a model that is an adapter beside frozen weights, where those themselves are needed. `whose` begins the message.
-///
-/// # Errors
-/// Where it is one.
-pub fn refuse_adapter(folder: &Path, whose: &str) -> Result<(), Error> {
-    if !Stored::is_adapter(folder) {
-        return Ok(());
-    }
-    let error = StageError::failed(format!("{whose} is an adapter beside frozen weights"));
-    Err(Error::Stage(error.help("merge the two by an export stage first")))
-}
-
 /// Writes a model's folder: tensors as they are, the configuration and the tokenizer of the model that it is made from, the configuration
 /// changed, and what a training left.
 ///

@@ -5,12 +5,22 @@ use tch::Device;
 
 use crate::error::Error;
 
-/// Most bytes held at one time: of the device since its last reset on CUDA, of the process on the CPU; none where the system does not tell.
+/// Most bytes held at one time since the last reset: of the device on CUDA, of the process on the CPU; none where the system does not tell.
 ///
 /// # Errors
 /// Where the device is gone.
 pub fn peak(place: Device) -> Result<Option<u64>, Error> {
     Ok(device::peak_memory(place)?.or_else(peak_of_process))
+}
+
+/// Starts the measuring of the peak anew: what the stages before held is none of this one's.
+///
+/// # Errors
+/// Where the device is gone.
+pub fn reset_peak(place: Device) -> Result<(), Error> {
+    // Linux's word for it; where it is not understood, the peak is that of the whole process.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    Ok(device::reset_peak_memory(place)?)
 }
 
 /// Most bytes that this process had in memory.

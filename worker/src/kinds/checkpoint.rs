@@ -92,9 +92,7 @@ fn bring_adapter(cx: &StageCx<'_>, source: &str, output: &Path) -> Result<(), Er
             both(&|name| Ok(repository.get(name, cx.reporter)?))?;
         }
     }
-    let base = cx.input("base")?;
-    checkpoint::refuse_adapter(base, "base:")?;
-    checkpoint::put_base(base, output)?;
+    checkpoint::put_base(cx.input("base")?, output)?;
     let (model, _) = models::load(output, &Placement::inference(Device::Cpu), cx.request.seed)?;
     cx.reporter.log(&format!("{source}: adapters beside {} parameters in all", model.network().parameters().count()));
     Ok(())

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::{AnyModel, LoadReport, device, models};
+use qapipe_nn::{AnyModel, LoadReport};
 use qapipe_stages::evaluate::{
     Prediction, dataset_info, prediction_rows, quality, score_all, score_predictions, with_best_thresholds, with_intervals, write_outputs,
 };
@@ -17,9 +17,10 @@ use serde::Deserialize;
 
 use crate::checkpoint::{Trained, check_features, manner, other_form, text_tokenizer, weight_bytes};
 use crate::error::Error;
-use crate::figures::{Energy, measure, peak};
+use crate::figures::{Energy, measure, peak, reset_peak};
 use crate::inference::{Answerer, Pointing, Writing};
 use crate::precision::{self, Precision};
+use crate::warm::Warm;
 
 /// The parameters, as `qapipe_stages` declares them.
 #[derive(Deserialize)]
@@ -64,13 +65,13 @@ impl Default for Hints {
 }
 
 /// Runs the stage.
-pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
+pub(super) fn run(cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageError> {
     let Some(folder) = cx.maybe_input("model") else { return score_predictions(cx) };
     let wanted: Wanted = cx.values()?;
     let data = cx.input("data")?;
     let place = precision::prepare(cx)?;
     let info = Info::open(data).map_err(Error::from)?;
-    let (model, found) = models::load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
+    let (model, found) = warm.load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
     whole(&found)?;
     let trained = Trained::open(folder)?;
     let settings = wanted.settings(&info, trained.as_ref())?;
@@ -189,7 +190,7 @@ impl Spent {
 fn answered(answerer: &dyn Answerer, cx: &StageCx<'_>) -> Result<(Vec<Prediction>, Spent), Error> {
     let questions: Vec<usize> = (0..answerer.examples().len()).collect();
     warm_up(answerer)?;
-    device::reset_peak_memory(answerer.network().parameters().device())?;
+    reset_peak(answerer.network().parameters().device())?;
     let energy = Energy::start(precision::index(answerer.network().parameters().device()));
     let start = Instant::now();
     let answers = answerer.answer(&questions, cx, &mut |done, total| cx.reporter.progress(done, total, "windows", ""))?;

@@ -4,13 +4,11 @@ use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::Tuning;
 use tch::Kind;
 
-use crate::checkpoint;
 use crate::training::{Besides, Session};
 
 /// Runs the stage.
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let (session, base) = (Session::new(cx)?, cx.input("model")?);
-    checkpoint::refuse_adapter(base, "the model")?;
     let outcome = session.run(base, &Tuning::Whole, Besides::default())?;
     Ok(outcome.write(base, Kind::Float, Vec::new(), cx)?)
 }

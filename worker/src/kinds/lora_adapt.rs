@@ -1,7 +1,7 @@
 //! `lora-adapt`: trains adapters of low rank beside a model's frozen weights.
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::models::{self, Stored};
+use qapipe_nn::models;
 use qapipe_nn::{AnyModel, Form, Lora, Tuning, save_adapter};
 use qapipe_stages::features::InfoForm;
 use serde::Deserialize;
@@ -44,9 +44,6 @@ impl Wanted {
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let (session, base) = (Session::new(cx)?, cx.input("model")?);
-    if Stored::is_adapter(base) {
-        return Err(StageError::failed("the model has an adapter already").help("merge the two by an export stage first"));
-    }
     let config = models::read_config(base).map_err(Error::from)?;
     let lora = wanted.lora(&config, &session.info().form)?;
     let outcome = session.run(base, &Tuning::Adapters(lora.clone()), Besides::default())?;

@@ -13,20 +13,44 @@ mod quantize;
 
 use qapipe_engine::{StageCx, StageError};
 
-/// Runs one stage.
-pub type Runner = fn(&StageCx<'_>) -> Result<(), StageError>;
+use crate::warm::Warm;
+
+/// What runs the stages of a kind.
+#[derive(Clone, Copy)]
+pub enum Runner {
+    /// With the memory for itself.
+    Alone(fn(&StageCx<'_>) -> Result<(), StageError>),
+    /// With what the process keeps from one stage to the next.
+    Warm(fn(&StageCx<'_>, &Warm) -> Result<(), StageError>),
+}
+
+impl Runner {
+    /// Runs one stage.
+    ///
+    /// # Errors
+    /// What the stage reports.
+    pub fn run(self, cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageError> {
+        match self {
+            Self::Alone(run) => {
+                warm.cool();
+                run(cx)
+            }
+            Self::Warm(run) => run(cx, warm),
+        }
+    }
+}
 
 /// Every kind that runs in a worker, by its name.
 pub const RUNNERS: &[(&str, Runner)] = &[
-    ("checkpoint", checkpoint::run),
-    ("distil", distil::run),
-    ("evaluate", evaluate::run),
-    ("export", export::run),
-    ("fine-tune", fine_tune::run),
-    ("lora-adapt", lora_adapt::run),
-    ("prompt", prompt::run),
-    ("prune", prune::run),
-    ("quantize", quantize::run),
+    ("checkpoint", Runner::Alone(checkpoint::run)),
+    ("distil", Runner::Alone(distil::run)),
+    ("evaluate", Runner::Warm(evaluate::run)),
+    ("export", Runner::Alone(export::run)),
+    ("fine-tune", Runner::Alone(fine_tune::run)),
+    ("lora-adapt", Runner::Alone(lora_adapt::run)),
+    ("prompt", Runner::Warm(prompt::run)),
+    ("prune", Runner::Alone(prune::run)),
+    ("quantize", Runner::Alone(quantize::run)),
 ];
 
 /// The runner of a kind.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use qapipe_cache::{Digest, Rows};
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::{Writer, device, models};
+use qapipe_nn::Writer;
 use qapipe_stages::evaluate::{Prediction, prediction_rows, score_all};
 use qapipe_stages::examples::{Examples, Info, Part};
 use qapipe_stages::form::Form;
@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{weight_bytes, without_end};
 use crate::error::Error;
-use crate::figures::{Energy, peak};
+use crate::figures::{Energy, peak, reset_peak};
 use crate::inference::{Manner, Proposal};
 use crate::precision::{self, Precision};
 use crate::training::{BatchSize, groups};
+use crate::warm::Warm;
 
 /// The parameters, as `qapipe_stages` declares them.
 #[derive(Deserialize)]
@@ -60,11 +61,11 @@ impl Default for Hints {
 }
 
 /// Runs the stage.
-pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
+pub(super) fn run(cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let (folder, data) = (cx.input("model")?, cx.input("data")?);
     let place = precision::prepare(cx)?;
-    let (model, _) = models::load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
+    let (model, _) = warm.load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
     let writes = |error| StageError::from(Error::from(error)).help("give a model that writes, T5 or Mamba");
     let model = model.into_writer().map_err(writes)?;
     wanted.check_room(&*model)?;
@@ -213,7 +214,7 @@ impl Asking<'_> {
         order.sort_by_key(|&row| (Reverse(length(row)), row));
         self.cx.reporter.log(&format!("{} questions, {} of them answered before", keys.len(), keys.len() - order.len()));
         let (energy, started) = (Energy::start(precision::index(self.model.parameters().device())), Instant::now());
-        device::reset_peak_memory(self.model.parameters().device())?;
+        reset_peak(self.model.parameters().device())?;
         let mut done = 0;
         for range in groups(&order, &length, BatchSize::Tokens(self.tokens)) {
             self.cx.checkpoint()?;

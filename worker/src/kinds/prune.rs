@@ -88,7 +88,6 @@ fn kept(sparsity: f64) -> f64 {
 pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let session = Session::new(cx)?;
-    checkpoint::refuse_adapter(cx.input("model")?, "the model")?;
     let base = wanted.base(cx)?;
     if session.rate() <= 0.0 {
         return Err(StageError::failed("train.lr is 0")

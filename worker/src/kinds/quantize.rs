@@ -74,7 +74,6 @@ pub(super) fn run(cx: &StageCx<'_>) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let (base, output) = (cx.input("model")?, cx.output("model")?);
     let place = crate::precision::prepare(cx)?;
-    checkpoint::refuse_adapter(base, "the model")?;
     let watch = cx.maybe_input("calibrate").map(|data| calibrated(base, data, place, wanted.calibration_windows, cx)).transpose()?;
     // On the CPU, whose rounding is the same on every machine: it decides about bits.
     let (model, _) = models::load(base, &Placement::inference(Device::Cpu), cx.request.seed).map_err(Error::from)?;

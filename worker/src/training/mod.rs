@@ -78,13 +78,13 @@ pub trait Trainee {
     fn evaluate(&mut self, cx: &StageCx<'_>) -> Result<Evaluation, Error>;
 }
 
-/// How well a model does on held-out questions.
+/// How well a model does on held-out questions, with the null threshold that suits it best.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
     /// Answers exactly right, in percent.
     pub exact: f64,
     /// Mean overlap with the gold answers, in percent.
     pub f1: f64,
-    /// The null threshold whose F1 is best on these questions; none for a model that has no null answer.
+    /// The null threshold; none for a model that has no null answer.
     pub null_threshold: Option<f64>,
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Tuning, Writer, device, models};
+use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Tuning, Writer, models};
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::features::{Features, Info, InfoForm};
 use qapipe_stages::postprocess::Settings;
@@ -16,7 +16,7 @@ use tch::{Device, Kind};
 use super::{Masking, Source, SpanSource, SpanTrainee, Summary, Teaching, TextSource, TextTrainee, TrainValues, Trainee, Words, train};
 use crate::checkpoint::{self, Trained};
 use crate::error::Error;
-use crate::figures::{Energy, peak};
+use crate::figures::{Energy, peak, reset_peak};
 use crate::precision::Precision;
 
 /// What every stage that trains is given.
@@ -225,7 +225,7 @@ impl<'a> Session<'a> {
         let trained = if moving == all { String::new() } else { format!(", {moving} of them trained") };
         cx.reporter.log(&format!("{} windows, {held_out} questions held out, {all} parameters{trained}", rows.len()));
         let mut optimiser = AdamW::new(parameters, values.train.optimiser())?;
-        device::reset_peak_memory(place)?;
+        reset_peak(place)?;
         let energy = Energy::start(crate::precision::index(place));
         let summary = train(&mut trainee, source, rows, &mut optimiser, &recipe, masking, cx)?;
         Ok((summary, energy))

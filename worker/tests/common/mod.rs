@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use qapipe_engine::{Input, Kinds, Pipeline, Place, Reporter, Request, Source, StageCx, StageError, StageSpec};
 use qapipe_nn::{AnyModel, Forward, Packed, Pairs};
+use qapipe_worker::warm::Warm;
 use tch::{Device, Tensor};
 
 /// Hears what a stage reports, and may ask it to stop after some progress.
@@ -42,13 +43,15 @@ pub struct Lab {
     pub folder: tempfile::TempDir,
     pub outputs: BTreeMap<String, PathBuf>,
     pub ear: Ear,
+    /// What stages keep from one to the next.
+    pub warm: Warm,
     /// Whether the network is off limits.
     pub offline: bool,
 }
 
 impl Lab {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), outputs: BTreeMap::new(), ear: Ear::default(), offline: true }
+        Self { folder: tempfile::tempdir().unwrap(), outputs: BTreeMap::new(), ear: Ear::default(), warm: Warm::default(), offline: true }
     }
 
     /// Runs the stages of a pipeline's text, but for those whose name has run before.
@@ -68,7 +71,7 @@ impl Lab {
         let cx = StageCx { request: &request, reporter: &self.ear, cancel: &self.ear.cancel };
         match stage.kind.place_of(&stage.values) {
             Place::Here => stage.kind.run(&cx)?,
-            Place::Worker => qapipe_worker::kinds::runner(stage.kind.name()).unwrap()(&cx)?,
+            Place::Worker => qapipe_worker::kinds::runner(stage.kind.name()).unwrap().run(&cx, &self.warm)?,
         }
         for output in &stage.outputs {
             self.outputs.insert(format!("{}.{}", stage.name, output.name), request.outputs[&output.name].clone());
