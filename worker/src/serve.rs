@@ -31,6 +31,9 @@ where
     if ready.is_err() {
         return speaker.end(ready);
     }
+    // Before any stage: libtorch looks for CUDA once and remembers, and after a stage that needs none the next one may. What keeps it from being
+    // loaded is told to the stage that asks for it.
+    let _ = device::load_cuda();
     let (requests, cancel) = listen(input);
     let (warm, mut served) = (Warm::default(), 0);
     while let Ok(line) = requests.recv() {
