@@ -3,6 +3,7 @@
 mod apart;
 mod artifact;
 mod attempt;
+mod away;
 mod check;
 mod check_value;
 mod child;
@@ -42,6 +43,7 @@ mod place;
 mod placed;
 mod placeholder;
 mod plan;
+mod pusher;
 mod raw;
 mod reason;
 mod reference;
@@ -61,6 +63,7 @@ mod why;
 mod worker;
 
 pub use artifact::{ArtifactType, OutputSpec};
+pub use away::Warning;
 pub use command::Command;
 pub use context::{Input, Reporter, Request, StageCx};
 pub use diagnostic::{Diagnostic, Diagnostics};
