@@ -12,6 +12,7 @@ use crate::error::CacheError;
 use crate::layout;
 use crate::lock::Lock;
 use crate::publish;
+use crate::record::Record;
 use crate::store::Store;
 use crate::tree::{Entry, Tree};
 
@@ -45,6 +46,34 @@ impl Remote {
         store.forget_away(self, &shared.record.fingerprint);
         traffic.results += 1;
         Ok(traffic)
+    }
+
+    /// Brings results into the store, a few at once; what is there is not fetched again. Damaged ones are passed over and named in what comes
+    /// back. A `dry` pull brings nothing.
+    ///
+    /// # Errors
+    /// When the remote does not answer as it should, or the store cannot be written. What has come stays.
+    pub fn pull(&self, store: &Store, fingerprints: &[Digest], dry: bool, watch: &dyn Watch) -> Result<Traffic, RemoteError> {
+        let mut traffic = Traffic::default();
+        let pulled = side_by_side(fingerprints, |fingerprint| match self.pull_one(store, fingerprint, dry, watch) {
+            Err(error) if error.is_local_to_one() => Ok(Traffic { damaged: vec![error.to_string()], ..Traffic::default() }),
+            other => other,
+        })?;
+        pulled.into_iter().for_each(|moved| traffic.add(moved));
+        Ok(traffic)
+    }
+
+    fn pull_one(&self, store: &Store, fingerprint: &Digest, dry: bool, watch: &dyn Watch) -> Result<Traffic, RemoteError> {
+        let is_here = |record: &Record| record.outputs.values().all(|output| store.check(output).is_ok());
+        if store.record(fingerprint)?.is_some_and(|record| is_here(&record)) {
+            return Ok(Traffic { results_there: 1, ..Traffic::default() });
+        }
+        let Some(shared) = self.record(fingerprint)? else { return Ok(Traffic::default()) };
+        if !dry {
+            return self.fetch(store, &shared, watch);
+        }
+        let missing = shared.record.outputs.values().filter(|output| store.check(output).is_err());
+        Ok(Traffic { results: 1, bytes: missing.map(|output| output.bytes).sum(), ..Traffic::default() })
     }
 
     /// Brings one output of a result into the store, unless it is there.

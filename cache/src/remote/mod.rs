@@ -73,6 +73,14 @@ impl Remote {
         SharedRecord::parse(&bytes, fingerprint).map(Some).ok_or_else(damaged)
     }
 
+    /// Whether it answers, and has something; otherwise why not.
+    ///
+    /// # Errors
+    /// When the remote does not answer as it should, or another version laid it out.
+    pub fn probe(&self) -> Result<bool, RemoteError> {
+        self.is_laid_out()
+    }
+
     /// The fingerprints of all records.
     ///
     /// # Errors
