@@ -20,7 +20,7 @@ pub(crate) fn told(remote: &str, key: &str, answer: &Answer) -> RemoteError {
             let what = "there are no credentials in the environment, and this machine has no role that would give some".into();
             RemoteError::Denied { remote, what }
         }
-        _ if broke_off(answer) => RemoteError::Unreachable { remote, what },
+        _ if broke_off(answer) => RemoteError::Unreachable { remote, what: cut(&without_secrets(&root_cause(answer))) },
         _ => RemoteError::Failed { remote, what },
     }
 }
@@ -45,6 +45,12 @@ fn broke_off(answer: &Answer) -> bool {
         )
     };
     kinds.into_iter().any(is_network) || all_of(answer).contains("error sending request")
+}
+
+/// What it all began with.
+fn root_cause(answer: &Answer) -> String {
+    let causes = std::iter::successors(answer.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+    causes.last().map_or_else(|| answer.to_string(), ToString::to_string)
 }
 
 /// The answer and what caused it.

@@ -125,7 +125,7 @@ fn summary(outcome: &Outcome, restored: usize) -> String {
         return format!("nothing to do: {} cached{away}{back}", things(cached, "stage"));
     }
     let mut parts = vec![format!("{ran} ran"), format!("{cached} cached")];
-    let words = [(fetched, "fetched"), (in_remote, "in the remote"), (failed, "failed"), (stopped, "stopped"), (blocked, "not run")];
+    let words = [(in_remote, "in the remote"), (fetched, "fetched"), (failed, "failed"), (stopped, "stopped"), (blocked, "not run")];
     for (count, word) in words {
         if count > 0 {
             parts.push(format!("{count} {word}"));

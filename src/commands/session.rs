@@ -46,6 +46,11 @@ impl Session {
         project::find_store(self.store.as_deref())
     }
 
+    /// The same for a command that makes one where there is none.
+    pub(crate) fn store_or_new(&self) -> Result<Store, Failure> {
+        project::find_or_make_store(self.store.as_deref())
+    }
+
     /// The store beside a pipeline file if one is named, else the nearest.
     #[cfg(feature = "report")]
     pub(crate) fn store_of(&self, pipeline: Option<&Pipeline>) -> Result<Store, Failure> {

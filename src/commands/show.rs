@@ -56,7 +56,7 @@ fn to_text(run: &str, events: &[Event]) -> String {
         match event {
             Event::RunStarted { pipeline, stages, .. } => head = format!("Run {run}: pipeline {pipeline}, {}\n", things(*stages, "stage")),
             Event::RunFinished { ran, cached, fetched, in_remote, failed, blocked, seconds: time } => {
-                let away = if fetched + in_remote > 0 { format!("{fetched} fetched, {in_remote} in the remote, ") } else { String::new() };
+                let away = if fetched + in_remote > 0 { format!("{in_remote} in the remote, {fetched} fetched, ") } else { String::new() };
                 tail = format!("{ran} ran, {cached} cached, {away}{failed} failed, {blocked} not run in {}\n", seconds(*time));
             }
             event => note(event, &mut order, &mut lines),

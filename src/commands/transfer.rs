@@ -29,7 +29,8 @@ pub(super) fn push(args: &Transfer, session: &Session) -> Result<(), Failure> {
             (engine.store().clone(), remote, records)
         }
         None => {
-            let (store, remote) = all(session)?;
+            let store = session.store()?;
+            let remote = remote_of(&store)?;
             let records = store.records().collect();
             (store, remote, records)
         }
@@ -49,7 +50,8 @@ pub(super) fn pull(args: &Transfer, session: &Session) -> Result<(), Failure> {
             (engine.store().clone(), remote, keys)
         }
         None => {
-            let (store, remote) = all(session)?;
+            let store = session.store_or_new()?;
+            let remote = remote_of(&store)?;
             let keys = remote.fingerprints()?;
             (store, remote, keys)
         }
@@ -68,11 +70,9 @@ fn engine(args: &Transfer, session: &Session, offline: bool) -> Result<Option<En
     session.engine(&file, &args.changes.set, options).map(Some)
 }
 
-/// The store and the remote where no pipeline is named: those of the project that the store lies in.
-fn all(session: &Session) -> Result<(Store, Arc<Remote>), Failure> {
-    let store = session.store()?;
-    let remote = settings::remote_of(store.root().parent().unwrap_or(Path::new(".")))?;
-    Ok((store, remote))
+/// The remote where no pipeline is named: that of the project that the store lies in.
+fn remote_of(store: &Store) -> Result<Arc<Remote>, Failure> {
+    settings::remote_of(store.root().parent().unwrap_or(Path::new(".")))
 }
 
 /// Keys of stages whose decision is such.
