@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use qapipe_cache::{Artifact, Damage, Lock, RECORD_FORMAT, Record, Scratch, SharedRecord};
 
-use crate::away::Meter;
 use crate::context::{Input, Reporter, Request, StageCx};
 use crate::decide::{Keyed, Verdict, cache_error, device};
 use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
 use crate::event::{Event, Observer};
 use crate::kind::Place;
+use crate::meter::Meter;
 use crate::paths::absolute;
 use crate::pipeline::{Source, StageSpec};
 use crate::placed::Written;

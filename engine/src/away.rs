@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use qapipe_cache::{Digest, Record, Remote, RemoteError, Shape, SharedRecord, Store, Traffic, Watch, side_by_side};
+use qapipe_cache::{Digest, Record, Remote, RemoteError, Shape, SharedRecord, Store, Traffic, side_by_side};
 
 use crate::decide::cache_error;
 use crate::error::StageError;
@@ -130,41 +130,4 @@ fn ask(remote: &Remote, store: &Store, key: &Digest) -> Result<Option<SharedReco
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Passes transfers on as progress, in whole MiB.
-pub(crate) struct Meter<'a> {
-    moved: Mutex<(u64, u64)>,
-    is_cancelled: &'a AtomicBool,
-    tell: &'a (dyn Fn(u64, u64) + Sync),
-}
-
-const MEBIBYTE: u64 = 1 << 20;
-
-impl<'a> Meter<'a> {
-    /// `tell` hears how many MiB of how many have moved.
-    pub(crate) fn new(is_cancelled: &'a AtomicBool, tell: &'a (dyn Fn(u64, u64) + Sync)) -> Self {
-        Self { moved: Mutex::default(), is_cancelled, tell }
-    }
-}
-
-impl Watch for Meter<'_> {
-    fn planned(&self, bytes: u64) {
-        lock(&self.moved).1 += bytes;
-    }
-
-    fn moved(&self, bytes: u64) {
-        let mut moved = lock(&self.moved);
-        let before = moved.0 / MEBIBYTE;
-        moved.0 += bytes;
-        let (now, total) = (moved.0 / MEBIBYTE, moved.1 / MEBIBYTE);
-        drop(moved);
-        if now > before {
-            (self.tell)(now, total);
-        }
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::Relaxed)
-    }
 }

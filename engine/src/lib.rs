@@ -29,6 +29,7 @@ mod kind;
 mod kinds;
 mod last;
 mod link;
+mod meter;
 mod name;
 mod names;
 mod nearest;

@@ -6,9 +6,10 @@ use std::sync::mpsc::Receiver;
 
 use qapipe_cache::{Record, RemoteError};
 
-use crate::away::{Meter, Warning};
+use crate::away::Warning;
 use crate::engine::Engine;
 use crate::event::{Event, Observer};
+use crate::meter::Meter;
 
 /// A result to send, and the stage that gave it.
 pub(crate) type Parcel = (String, Arc<Record>);

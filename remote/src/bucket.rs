@@ -26,7 +26,8 @@ const AT_ONCE: usize = 3;
 /// A folder in a bucket.
 pub(crate) struct Bucket {
     url: String,
-    store: Arc<dyn ObjectStore>,
+    /// The client, or what it lacks.
+    store: Result<Arc<dyn ObjectStore>, String>,
     prefix: Path,
     runtime: Mutex<Option<Arc<Runtime>>>,
 }
@@ -39,7 +40,7 @@ impl fmt::Debug for Bucket {
 }
 
 impl Bucket {
-    pub(crate) fn new(url: String, store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+    pub(crate) fn new(url: String, store: Result<Arc<dyn ObjectStore>, String>, prefix: &str) -> Self {
         Self { url, store, prefix: Path::from(prefix), runtime: Mutex::new(None) }
     }
 
@@ -58,6 +59,10 @@ impl Bucket {
         Ok(Arc::clone(runtime.insert(Arc::new(started))))
     }
 
+    fn store(&self) -> Result<&Arc<dyn ObjectStore>, RemoteError> {
+        self.store.as_ref().map_err(|what| RemoteError::Denied { remote: self.url.clone(), what: what.clone() })
+    }
+
     fn path(&self, key: &str) -> Path {
         self.prefix.parts().chain(Path::from(key).parts()).collect()
     }
@@ -73,7 +78,7 @@ impl Bucket {
     /// Sends a large file in parts; what was sent of one that broke off is given up.
     async fn send_parts(&self, key: &str, mut file: File, size: u64, watch: &dyn Watch) -> Result<(), RemoteError> {
         let path = self.path(key);
-        let mut upload = self.store.put_multipart(&path).await.map_err(|answer| self.told(key, &answer))?;
+        let mut upload = self.store()?.put_multipart(&path).await.map_err(|answer| self.told(key, &answer))?;
         let sent = self.send_each(key, upload.as_mut(), &mut file, size, watch).await;
         match sent {
             Ok(()) => upload.complete().await.map(drop).map_err(|answer| self.told(key, &answer)),
@@ -125,8 +130,8 @@ impl Depot for Bucket {
     }
 
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, RemoteError> {
-        let path = self.path(key);
-        match self.wait(async { self.store.get(&path).await?.bytes().await })? {
+        let (store, path) = (self.store()?, self.path(key));
+        match self.wait(async { store.get(&path).await?.bytes().await })? {
             Ok(bytes) => Ok(Some(bytes.into())),
             Err(answer) => match self.told(key, &answer) {
                 RemoteError::Lost { .. } => Ok(None),
@@ -136,12 +141,12 @@ impl Depot for Bucket {
     }
 
     fn read(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, RemoteError> {
-        let read = self.wait(self.store.get_range(&self.path(key), range))?;
+        let read = self.wait(self.store()?.get_range(&self.path(key), range))?;
         read.map(Into::into).map_err(|answer| self.told(key, &answer))
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>, RemoteError> {
-        match self.wait(self.store.head(&self.path(key)))? {
+        match self.wait(self.store()?.head(&self.path(key)))? {
             Ok(found) => Ok(Some(found.size)),
             Err(answer) if is_absent(&answer) => Ok(None),
             Err(answer) => Err(self.told(key, &answer)),
@@ -149,7 +154,7 @@ impl Depot for Bucket {
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError> {
-        let put = self.wait(self.store.put(&self.path(key), bytes.to_vec().into()))?;
+        let put = self.wait(self.store()?.put(&self.path(key), bytes.to_vec().into()))?;
         put.map(drop).map_err(|answer| self.told(key, &answer))
     }
 
@@ -160,7 +165,7 @@ impl Depot for Bucket {
             return self.wait(self.send_parts(key, opened, size, watch))?;
         }
         let whole = read(&mut opened, size).map_err(|error| self.failed(&error))?;
-        let put = self.wait(self.store.put(&self.path(key), whole))?;
+        let put = self.wait(self.store()?.put(&self.path(key), whole))?;
         put.map_err(|answer| self.told(key, &answer))?;
         watch.moved(size);
         Ok(())
@@ -168,7 +173,7 @@ impl Depot for Bucket {
 
     fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, RemoteError> {
         let path = self.path(folder);
-        let listed: Vec<_> = self.wait(self.store.list(Some(&path)).try_collect())?.map_err(|answer| self.told(folder, &answer))?;
+        let listed: Vec<_> = self.wait(self.store()?.list(Some(&path)).try_collect())?.map_err(|answer| self.told(folder, &answer))?;
         let key = |found: &Path| found.prefix_match(&self.prefix).map(|parts| parts.collect::<Path>().to_string());
         Ok(listed.into_iter().filter_map(|found| Some((key(&found.location)?, found.size))).collect())
     }

@@ -30,7 +30,7 @@ pub struct Place {
 /// A bucket by its address: `s3://BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/PREFIX`. Asks nothing yet.
 ///
 /// # Errors
-/// When the address is none, or the environment says something impossible.
+/// When the address is none.
 pub fn open(address: &str, place: &Place) -> Result<Box<dyn Depot>, RemoteError> {
     let failed = |what: String| RemoteError::Failed { remote: without_secrets(address), what };
     let url = Url::parse(address).map_err(|error| failed(format!("its address is none: {error}")))?;
@@ -44,7 +44,8 @@ pub fn open(address: &str, place: &Place) -> Result<Box<dyn Depot>, RemoteError>
         "az" => az(name, place),
         other => return Err(failed(format!("`{other}` is no sort of remote: a folder, s3, gs or az"))),
     };
-    let store = store.map_err(|error| failed(without_secrets(&error.to_string())))?;
+    // What the environment lacks is told by the first request: a run goes on without the remote then.
+    let store = store.map_err(|error| without_secrets(&error.to_string()));
     Ok(Box::new(Bucket::new(address.trim_end_matches('/').to_owned(), store, url.path())))
 }
 
@@ -98,6 +99,16 @@ fn retry() -> RetryConfig {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_environment_lacks_is_told_when_it_is_needed() {
+        if std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with("AZURE_")) {
+            return eprintln!("skipped: the environment names an account");
+        }
+        let depot = open("az://container/x", &Place::default()).unwrap();
+        let error = depot.get("VERSION").unwrap_err();
+        assert!(matches!(&error, RemoteError::Denied { .. }) && error.to_string().contains("Account must be specified"), "{error}");
+    }
 
     #[test]
     fn an_address_names_a_bucket_and_nothing_secret() {

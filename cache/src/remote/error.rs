@@ -87,9 +87,9 @@ impl RemoteError {
             Self::Unreachable { .. } => {
                 Some("look at the network and the address; what was transferred is kept, and the next try goes on from there")
             }
-            Self::Denied { .. } => {
-                Some("look at the credentials, which come from the environment (AWS_…, GOOGLE_…, AZURE_…), and at what they may do")
-            }
+            Self::Denied { .. } => Some(
+                "look at the credentials, which come from the environment (AWS_…, GOOGLE_…, AZURE_…), and at what they may do (on S3 they have to list the bucket too: otherwise what is missing looks forbidden)",
+            ),
             Self::Missing { .. } => Some("make it, or correct the address of the remote in qapipe.toml or QAPIPE_REMOTE"),
             Self::Layout { .. } => Some("use the qapipe that wrote it, or name an empty place"),
             Self::Damaged { .. } | Self::Lost { .. } => {

@@ -10,7 +10,6 @@ use crate::artifact::{Artifact, Shape};
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::layout;
-use crate::lock::Lock;
 use crate::publish;
 use crate::record::Record;
 use crate::store::Store;
@@ -121,9 +120,9 @@ impl Remote {
         Ok(traffic)
     }
 
-    /// One process at a time fetches an object; who comes second finds it there.
+    /// Who comes second finds it there.
     fn fetch_blob(&self, store: &Store, blob: &Blob, watch: &dyn Watch) -> Result<Traffic, RemoteError> {
-        let _lock = Lock::acquire(&store.layout.lock(&blob.digest))?;
+        let _lock = Self::lock(store, &blob.digest, watch)?;
         if store.check(&Artifact { digest: blob.digest, shape: Shape::Blob, bytes: blob.bytes }).is_ok() {
             return Ok(Traffic { files_there: 1, ..Traffic::default() });
         }

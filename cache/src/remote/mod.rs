@@ -16,9 +16,12 @@ mod traffic;
 mod watch;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::layout;
+use crate::lock::Lock;
+use crate::store::Store;
 use permits::Permits;
 
 pub use depot::Depot;
@@ -109,6 +112,19 @@ impl Remote {
         };
         *known = Some(found);
         Ok(found)
+    }
+
+    /// One process at a time moves an object; the others wait, and stay stoppable.
+    fn lock(store: &Store, object: &Digest, watch: &dyn Watch) -> Result<Lock, RemoteError> {
+        loop {
+            if let Some(lock) = store.try_lock(object)? {
+                return Ok(lock);
+            }
+            if watch.is_cancelled() {
+                return Err(RemoteError::Interrupted);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Lays the remote out, unless it is.

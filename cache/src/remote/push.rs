@@ -9,7 +9,6 @@ use crate::artifact::{Artifact, Shape};
 use crate::digest::Digest;
 use crate::error::{CacheError, Damage};
 use crate::layout;
-use crate::lock::Lock;
 use crate::record::Record;
 use crate::store::Store;
 use crate::tree::{Tree, is_executable};
@@ -121,7 +120,7 @@ impl Push<'_> {
     /// Sends an object, unless it is there. Two results that share it send it once.
     fn blob(&self, blob: &Artifact) -> Result<Traffic, RemoteError> {
         let there = || Traffic { files_there: 1, ..Traffic::default() };
-        let _lock = Lock::acquire(&self.store.layout.lock(&blob.digest))?;
+        let _lock = Remote::lock(self.store, &blob.digest, self.watch)?;
         if self.lock_there().contains(&blob.digest) || self.is_there(blob)? {
             self.lock_there().insert(blob.digest);
             return Ok(there());

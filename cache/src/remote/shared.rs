@@ -19,6 +19,11 @@ pub struct SharedRecord {
 /// Before the digest in the first line.
 const HEAD: &str = "qapipe record ";
 
+/// Outputs are copied to paths of their names.
+fn is_plain(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
 impl SharedRecord {
     /// A line with the digest of the rest, and the rest.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -35,6 +40,45 @@ impl SharedRecord {
             return None;
         }
         let shared: Self = serde_json::from_slice(body).ok()?;
-        shared.record.is_of(fingerprint).then_some(shared)
+        (shared.record.is_of(fingerprint) && shared.record.outputs.keys().all(|name| is_plain(name))).then_some(shared)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::artifact::{Artifact, Shape};
+    use crate::record::RECORD_FORMAT;
+
+    fn shared(output: &str) -> SharedRecord {
+        let (fingerprint, text) = (Digest::of_bytes(b"f"), String::new);
+        let artifact = Artifact { digest: fingerprint, shape: Shape::Blob, bytes: 1 };
+        let (outputs, none) = ([(output.to_owned(), artifact)].into(), std::collections::BTreeMap::new);
+        let (kind, stage, pipeline, run) = (text(), text(), text(), text());
+        let (facets, provenance, cost) = (none(), none(), [("wall_seconds".to_owned(), 0.1)].into());
+        let record = Record { format: RECORD_FORMAT, fingerprint, kind, stage, pipeline, run, outputs, facets, cost, provenance };
+        SharedRecord { executable: BTreeSet::new(), record }
+    }
+
+    #[test]
+    fn not_a_bit_of_it_may_change() {
+        let whole = shared("y").to_bytes().unwrap();
+        let key = Digest::of_bytes(b"f");
+        assert_eq!(SharedRecord::parse(&whole, &key), Some(shared("y")));
+        assert_eq!(SharedRecord::parse(&whole, &Digest::of_bytes(b"g")), None);
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            assert_eq!(SharedRecord::parse(&bytes, &key), None, "{at}");
+            assert_eq!(SharedRecord::parse(&whole[..at], &key), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_not_believed() {
+        for name in ["../y", "..", "", "a/b", "/y"] {
+            assert_eq!(SharedRecord::parse(&shared(name).to_bytes().unwrap(), &Digest::of_bytes(b"f")), None, "{name}");
+        }
     }
 }
