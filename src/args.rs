@@ -73,8 +73,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Bring a pipeline's results up to date
     #[command(after_help = "\
-Runs only stages whose result is not in the store. One that failed or was interrupted leaves nothing behind: \
-run again to go on.
+Runs only stages whose result is neither in the store nor in the project's remote. One that failed or was interrupted
+leaves nothing behind: run again to go on.
 
 Examples:
   qapipe run                                          what pipeline.toml means: its `targets`, or all stages
@@ -180,7 +180,10 @@ Examples:
   qapipe cache ls                                     every result in it
   qapipe cache verify                                 read everything; set aside what is damaged
   qapipe cache push                                   send all results to the remote that qapipe.toml names
-  qapipe cache pull pipelines/study.toml scores       fetch what a stage and those before it gave")]
+  qapipe cache pull pipelines/study.toml scores       fetch what a stage and those before it gave
+
+The remote is what `[remote] url` in qapipe.toml (beside the pipeline or above it) or QAPIPE_REMOTE says:
+a folder, s3://BUCKET/PREFIX, gs://… or az://…; credentials come from the environment.")]
     Cache(Cache),
     /// Start a project: a commented pipeline that runs as it is on sample data
     #[command(after_help = "\
