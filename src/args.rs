@@ -73,8 +73,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Bring a pipeline's results up to date
     #[command(after_help = "\
-Runs only stages whose result is not in the store. One that failed or was interrupted leaves nothing behind: \
-run again to go on.
+Runs only stages whose result is neither in the store nor in the project's remote. One that failed or was interrupted
+leaves nothing behind: run again to go on.
 
 Examples:
   qapipe run                                          what pipeline.toml means: its `targets`, or all stages
@@ -178,7 +178,12 @@ Examples:
 Examples:
   qapipe cache size                                   what the store takes on disk
   qapipe cache ls                                     every result in it
-  qapipe cache verify                                 read everything; set aside what is damaged")]
+  qapipe cache verify                                 read everything; set aside what is damaged
+  qapipe cache push                                   send all results to the remote that qapipe.toml names
+  qapipe cache pull pipelines/study.toml scores       fetch what a stage and those before it gave
+
+The remote is what `[remote] url` in qapipe.toml (beside the pipeline or above it) or QAPIPE_REMOTE says:
+a folder, s3://BUCKET/PREFIX, gs://… or az://…; credentials come from the environment.")]
     Cache(Cache),
     /// Start a project: a commented pipeline that runs as it is on sample data
     #[command(after_help = "\
@@ -239,7 +244,7 @@ pub(crate) struct Run {
     /// After a failure, go on with stages that do not need what failed
     #[arg(short, long)]
     pub(crate) keep_going: bool,
-    /// Use no network; what the hub gave before is found in its cache
+    /// Use no network and no remote; what the hub gave before is found in its cache
     #[arg(long)]
     pub(crate) offline: bool,
     /// Exit with 5 instead of waiting where another run is computing the same result
@@ -254,6 +259,9 @@ pub(crate) struct Plan {
     /// Exit with 3 if anything would run
     #[arg(long)]
     pub(crate) check: bool,
+    /// Ask no remote
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -388,6 +396,28 @@ pub(crate) enum CacheCommand {
     Size,
     /// Read everything and compare it with its digest; set aside what is damaged, so that the next run computes it again
     Verify,
+    /// Send results to the remote; what is there is not sent again
+    Push(Transfer),
+    /// Fetch results from the remote; what is here is not fetched again
+    Pull(Transfer),
+}
+
+/// Which results go to the remote or come from it.
+#[derive(Debug, Args)]
+pub(crate) struct Transfer {
+    /// Only results of this pipeline: its file, or a folder with a pipeline.toml [default: all results]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) pipeline: Option<PathBuf>,
+    /// Only these stages, with what they need
+    #[arg(value_name = "STAGE")]
+    pub(crate) stages: Vec<String>,
+    #[command(flatten)]
+    pub(crate) changes: Changes,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+    /// Say what would be transferred; transfer nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use qapipe_cache::CacheError;
+use qapipe_cache::{CacheError, RemoteError};
 use qapipe_engine::{Diagnostics, EngineError, ErrorClass, LoadError, StageError};
 use serde_json::json;
 
@@ -145,6 +145,22 @@ impl From<CacheError> for Failure {
     fn from(error: CacheError) -> Self {
         let failure = Self::new(Exit::Environment, format!("store: {}", chain(&error)));
         if error.is_environment() { failure.help("free space, or name another store with --store DIR or QAPIPE_STORE") } else { failure }
+    }
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Self {
+        let exit = match error {
+            RemoteError::Store(error) => return error.into(),
+            RemoteError::Interrupted => Exit::Interrupted,
+            RemoteError::Damaged { .. } | RemoteError::Lost { .. } => Exit::Failed,
+            _ => Exit::Environment,
+        };
+        let failure = Self::new(exit, error.to_string());
+        match error.help() {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod interrupt;
 mod kinds;
 mod printer;
 mod project;
+mod settings;
 mod torch;
 
 use std::process::ExitCode;

@@ -25,6 +25,12 @@ pub(crate) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// A warning and what to do about it.
+pub(crate) fn warning(message: &str, help: Option<&str>) -> String {
+    let help = help.map(|help| format!("\n  {}: {help}", styled(NAME, "help"))).unwrap_or_default();
+    format!("{}: {message}{help}", styled(DUE, "warning"))
+}
+
 /// The two streams and how much to say on them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
@@ -97,6 +103,11 @@ impl Printer {
         if let Some(help) = help {
             self.say(&format!("  {}: {help}", styled(NAME, "help")));
         }
+    }
+
+    /// What does not keep the work from going on; nothing when quiet.
+    pub(crate) fn warning(&self, message: &str, help: Option<&str>) {
+        self.note(&warning(message, help));
     }
 
     /// An error that has been laid out already.

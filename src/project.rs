@@ -63,20 +63,34 @@ pub(crate) fn find_store(given: Option<&Path>) -> Result<Store, Failure> {
     store.ok_or_else(|| Failure::usage(format!("there is no store at {}", folder.display())).help("`qapipe run` makes one"))
 }
 
+/// The same for a command that makes one in the current folder where there is none.
+pub(crate) fn find_or_make_store(given: Option<&Path>) -> Result<Store, Failure> {
+    let folder = match given {
+        Some(folder) => folder.to_owned(),
+        None => store_around()?.unwrap_or_else(|| STORE.into()),
+    };
+    Ok(Store::open(&folder)?)
+}
+
 fn nearest_store() -> Result<PathBuf, Failure> {
+    store_around()?.ok_or_else(|| {
+        let failure = Failure::usage("there are no results here: no folder .qapipe in this folder, above it, or directly below");
+        failure.help("run a pipeline first, or name the store with --store DIR or QAPIPE_STORE")
+    })
+}
+
+/// The one store above the current folder or directly below it.
+fn store_around() -> Result<Option<PathBuf>, Failure> {
     let here = std::env::current_dir().map_err(|error| Failure::io(Path::new("."), &error))?;
     if let Some(found) = here.ancestors().map(|folder| folder.join(STORE)).find(|store| store.is_dir()) {
-        return Ok(found);
+        return Ok(Some(found));
     }
     let below = std::fs::read_dir(&here).into_iter().flatten().flatten().map(|entry| entry.path().join(STORE));
     let mut below: Vec<PathBuf> = below.filter(|store| store.is_dir()).collect();
     below.sort();
     match below.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => {
-            let failure = Failure::usage("there are no results here: no folder .qapipe in this folder, above it, or directly below");
-            Err(failure.help("run a pipeline first, or name the store with --store DIR or QAPIPE_STORE"))
-        }
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
         several => {
             let names: Vec<String> = several.iter().map(|store| store.strip_prefix(&here).unwrap_or(store).display().to_string()).collect();
             Err(Failure::usage(format!("there are several stores below this folder: {}", names.join(", ")))

@@ -14,11 +14,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("qapipe-cache", &[]),
     ("qapipe-engine", &["qapipe-cache"]),
     ("qapipe-nn", &[]),
+    ("qapipe-remote", &["qapipe-cache"]),
     ("qapipe-report", &[]),
     ("qapipe-stages", &["qapipe-cache", "qapipe-engine"]),
     ("qapipe-worker", &["qapipe-cache", "qapipe-engine", "qapipe-nn", "qapipe-stages"]),
     // nn only for what its build script says: where libtorch is.
-    ("qapipe", &["qapipe-cache", "qapipe-engine", "qapipe-nn", "qapipe-report", "qapipe-stages", "qapipe-worker"]),
+    ("qapipe", &["qapipe-cache", "qapipe-engine", "qapipe-nn", "qapipe-remote", "qapipe-report", "qapipe-stages", "qapipe-worker"]),
 ];
 
 /// Libraries, and the only crates of the house that may use them.
@@ -26,7 +27,10 @@ const ONLY_USERS: &[(&str, &[&str])] = &[
     ("polars", &["qapipe-report"]),
     ("tch", &["qapipe-nn", "qapipe-worker"]),
     ("petgraph", &["qapipe-engine"]),
-    ("toml", &["qapipe-engine"]),
+    ("object_store", &["qapipe-remote"]),
+    ("tokio", &["qapipe-remote"]),
+    // The engine for pipelines, the command for qapipe.toml.
+    ("toml", &["qapipe-engine", "qapipe"]),
     ("blake3", &["qapipe-cache"]),
     ("parquet", &["qapipe-stages"]),
     ("ureq", &["qapipe-stages"]),

@@ -65,13 +65,17 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), CacheError> {
 
 /// Removes temporary files that nobody is writing any more, an hour on.
 pub(crate) fn sweep(folder: &Path) {
+    sweep_older(folder, Duration::from_secs(3600), |name| name.starts_with(b".") && name.ends_with(b".tmp"));
+}
+
+/// Removes files that nobody has written to for so long, if their names are such.
+pub(crate) fn sweep_older(folder: &Path, age: Duration, is_meant: impl Fn(&[u8]) -> bool) {
     let is_old = |file: &fs::DirEntry| {
-        let age = file.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed().unwrap_or_default());
-        age.is_ok_and(|age| age > Duration::from_secs(3600))
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|modified| modified.elapsed().unwrap_or_default() > age)
     };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".tmp") && is_old(&entry) {
+        if is_meant(entry.file_name().as_encoded_bytes()) && is_old(&entry) {
             let _ = fs::remove_file(entry.path());
         }
     }

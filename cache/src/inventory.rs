@@ -22,7 +22,7 @@ pub struct Usage {
     pub trees: u64,
     /// Action records.
     pub records: u64,
-    /// Bytes that are being written, or were by a process that died.
+    /// Bytes that are being written or fetched, or were by a process that died.
     pub scratch_bytes: u64,
     /// Bytes of damaged objects that were set aside.
     pub damaged_bytes: u64,
@@ -39,7 +39,7 @@ impl Store {
         }
         usage.trees = sharded(&self.root().join("trees")).filter(|path| path.is_dir()).count() as u64;
         usage.records = sharded(&self.root().join("records")).count() as u64;
-        usage.scratch_bytes = bytes_under(&self.layout.scratch());
+        usage.scratch_bytes = bytes_under(&self.layout.scratch()) + bytes_under(&self.layout.partials());
         usage.damaged_bytes = bytes_under(&self.layout.damaged());
         usage
     }

@@ -1,6 +1,6 @@
 //! Where everything lies in a store's folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::digest::Digest;
 
@@ -19,19 +19,19 @@ impl Layout {
     }
 
     pub(crate) fn object(&self, digest: &Digest) -> PathBuf {
-        self.sharded("objects", digest, "")
+        self.root.join(object(digest))
     }
 
     pub(crate) fn tree(&self, digest: &Digest) -> PathBuf {
-        self.sharded("trees", digest, "")
+        self.root.join(sharded("trees", digest, ""))
     }
 
     pub(crate) fn listing(&self, digest: &Digest) -> PathBuf {
-        self.sharded("trees", digest, ".json")
+        self.root.join(listing(digest))
     }
 
     pub(crate) fn record(&self, fingerprint: &Digest) -> PathBuf {
-        self.sharded("records", fingerprint, ".json")
+        self.root.join(record(fingerprint))
     }
 
     pub(crate) fn lock(&self, fingerprint: &Digest) -> PathBuf {
@@ -70,15 +70,47 @@ impl Layout {
         self.root.join("damaged")
     }
 
-    fn sharded(&self, folder: &str, digest: &Digest, suffix: &str) -> PathBuf {
-        let hex = digest.to_string();
-        let mut path = String::with_capacity(folder.len() + hex.len() + suffix.len() + 4);
-        path.push_str(folder);
-        path.push('/');
-        path.push_str(&hex[..2]);
-        path.push('/');
-        path.push_str(&hex);
-        path.push_str(suffix);
-        Path::new(&self.root).join(path)
+    /// What has come of an object so far that is being fetched.
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(digest.to_string())
     }
+
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    /// What is known of a record that is only in a remote, named by the digest of the remote's address.
+    pub(crate) fn away(&self, remote: &Digest, fingerprint: &Digest) -> PathBuf {
+        self.root.join("away").join(remote.short()).join(fingerprint.to_string())
+    }
+}
+
+/// Where an object lies in a store, and in a remote as well.
+pub(crate) fn object(digest: &Digest) -> String {
+    sharded("objects", digest, "")
+}
+
+/// Where a folder's listing lies in either.
+pub(crate) fn listing(digest: &Digest) -> String {
+    sharded("trees", digest, ".json")
+}
+
+/// Where a record lies in either.
+pub(crate) fn record(fingerprint: &Digest) -> String {
+    sharded(RECORDS, fingerprint, ".json")
+}
+
+/// The folder of all records.
+pub(crate) const RECORDS: &str = "records";
+
+fn sharded(folder: &str, digest: &Digest, suffix: &str) -> String {
+    let hex = digest.to_string();
+    let mut path = String::with_capacity(folder.len() + hex.len() + suffix.len() + 4);
+    path.push_str(folder);
+    path.push('/');
+    path.push_str(&hex[..2]);
+    path.push('/');
+    path.push_str(&hex);
+    path.push_str(suffix);
+    path
 }

@@ -3,6 +3,8 @@
 //! The store is one folder. Objects are files named by the blake3 digest of their bytes; folders are listings of objects and, beside them, real
 //! folders of hard links, so that a model is read where it lies. Everything is written to a scratch folder first, synced, and renamed into place:
 //! a killed process leaves scratch only.
+//!
+//! Behind a store there may be a remote, which several machines share.
 
 mod artifact;
 mod atomic;
@@ -15,6 +17,7 @@ mod materialise;
 mod placed;
 mod publish;
 mod record;
+mod remote;
 mod rename;
 mod rows;
 mod scratch;
@@ -29,6 +32,7 @@ pub use error::{CacheError, Damage};
 pub use inventory::Usage;
 pub use lock::{Holder, Lock};
 pub use record::{RECORD_FORMAT, Record};
+pub use remote::{Depot, Folder, Remote, RemoteError, SharedRecord, Traffic, Watch, side_by_side};
 pub use rows::Rows;
 pub use scratch::Scratch;
 pub use stat_cache::StatCache;

@@ -52,7 +52,7 @@ fn own(path: &Path) -> Result<Metadata, CacheError> {
 }
 
 /// Moves one file to where its digest says. An equal one that is there stays, so that folders go on sharing it; a damaged one is replaced.
-fn move_object(layout: &Layout, path: &Path, digest: &Digest) -> Result<(), CacheError> {
+pub(crate) fn move_object(layout: &Layout, path: &Path, digest: &Digest) -> Result<(), CacheError> {
     let target = layout.object(digest);
     if Digest::of_file(&target).is_ok_and(|there| there == *digest) {
         return fs::remove_file(path).map_err(CacheError::io(path));
@@ -72,7 +72,7 @@ fn seal(path: &Path, executable: bool) -> Result<(), CacheError> {
 }
 
 /// Builds the folder with real names out of links to the objects, in `building`, then moves it into place.
-fn link_tree(layout: &Layout, tree: &Tree, building: &Path) -> Result<(), CacheError> {
+pub(crate) fn link_tree(layout: &Layout, tree: &Tree, building: &Path) -> Result<(), CacheError> {
     let target = layout.tree(&tree.digest());
     write_listing(layout, tree)?;
     let is_whole = || Tree::of_folder(&target).is_ok_and(|there| there == *tree);
@@ -107,7 +107,7 @@ fn link_entry(layout: &Layout, entry: &Entry, path: &Path) -> Result<(), CacheEr
     seal(path, entry.executable)
 }
 
-fn write_listing(layout: &Layout, tree: &Tree) -> Result<(), CacheError> {
+pub(crate) fn write_listing(layout: &Layout, tree: &Tree) -> Result<(), CacheError> {
     let path = layout.listing(&tree.digest());
     let bytes = serde_json::to_vec(tree).map_err(|error| CacheError::io(&path)(error.into()))?;
     if fs::read(&path).is_ok_and(|there| there == bytes) { Ok(()) } else { write_by_scratch(layout, &path, &bytes) }

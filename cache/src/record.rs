@@ -45,6 +45,11 @@ impl Record {
     /// Reads a record, if the bytes are one of this format for this fingerprint.
     pub(crate) fn parse(bytes: &[u8], fingerprint: &Digest) -> Option<Self> {
         let record: Self = serde_json::from_slice(bytes).ok()?;
-        (record.format == RECORD_FORMAT && record.fingerprint == *fingerprint).then_some(record)
+        record.is_of(fingerprint).then_some(record)
+    }
+
+    /// Whether it is of this format and for this fingerprint.
+    pub(crate) fn is_of(&self, fingerprint: &Digest) -> bool {
+        self.format == RECORD_FORMAT && self.fingerprint == *fingerprint
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::artifact::{Artifact, Shape};
 use crate::digest::Digest;
@@ -12,6 +13,9 @@ use crate::record::Record;
 use crate::scratch::{self, Scratch};
 use crate::tree::Tree;
 use crate::{atomic, materialise, publish};
+
+/// How long a download that broke off is kept, to be gone on with.
+const PARTIAL_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A store in one folder (`.qapipe`), safe to share between processes and over NFS.
 #[derive(Clone, Debug)]
@@ -158,6 +162,7 @@ impl Store {
     pub fn sweep(&self) {
         scratch::sweep(&self.layout.scratch());
         atomic::sweep(self.root());
+        atomic::sweep_older(&self.layout.partials(), PARTIAL_KEPT, |_| true);
     }
 
     /// Keeps what a stage wrote at a path in a scratch folder: synced, hashed, moved into place, read-only.

@@ -82,6 +82,12 @@ impl Tree {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
+    /// Whether every path stays inside the folder: a listing may come from elsewhere.
+    pub(crate) fn is_sound(&self) -> bool {
+        let stays = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0');
+        self.entries.iter().all(|entry| stays(&entry.path))
+    }
+
     /// The folder as an artifact.
     #[must_use]
     pub fn artifact(&self) -> Artifact {

@@ -22,6 +22,12 @@ impl ArtifactType {
     /// One row a logged training step: a Parquet file.
     pub const TRAINING_LOG: Self = Self("training-log");
 
+    /// Whether it is a small table that reports read, which is wanted here whatever else is not.
+    #[must_use]
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::PREDICTIONS | Self::METRICS | Self::TRAINING_LOG)
+    }
+
     /// The type in a sentence, with its article: `a features table`.
     pub fn noun(self) -> String {
         match self {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use qapipe_cache::{Artifact, Damage, Lock, RECORD_FORMAT, Record, Scratch};
+use qapipe_cache::{Artifact, Damage, Lock, RECORD_FORMAT, Record, Scratch, SharedRecord};
 
 use crate::context::{Input, Reporter, Request, StageCx};
 use crate::decide::{Keyed, Verdict, cache_error, device};
@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
 use crate::event::{Event, Observer};
 use crate::kind::Place;
+use crate::meter::Meter;
 use crate::paths::absolute;
 use crate::pipeline::{Source, StageSpec};
 use crate::placed::Written;
@@ -38,10 +39,25 @@ pub(crate) struct Attempt<'a> {
 pub(crate) struct Ran {
     /// The result.
     pub record: Arc<Record>,
-    /// About the execution; none if another process had computed it meanwhile.
-    pub fresh: Option<Fresh>,
+    /// Where it comes from.
+    pub came: Came,
     /// Outputs that were put into the pipeline's folder.
     pub placed: Vec<Written>,
+}
+
+/// Where a result comes from.
+pub(crate) enum Came {
+    /// Another process had computed it meanwhile.
+    Meanwhile,
+    /// From the remote.
+    Fetched {
+        /// Bytes that came.
+        bytes: u64,
+        /// Wall-clock seconds.
+        seconds: f64,
+    },
+    /// It was computed.
+    Computed(Fresh),
 }
 
 /// What there is to say of an execution.
@@ -53,24 +69,41 @@ pub(crate) struct Fresh {
 }
 
 impl Attempt<'_> {
-    /// Runs the stage. A panic is an error of this stage, never of the run.
-    pub(crate) fn execute(&self) -> Result<Ran, StageError> {
+    /// Runs the stage, or fetches what it gave; nothing if that could not be had. A panic is an error of this stage, never of the run.
+    pub(crate) fn execute(&self) -> Result<Option<Ran>, StageError> {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.try_execute()))
             .unwrap_or_else(|panic| Err(StageError::bug(panic_text(panic.as_ref()))))
     }
 
-    fn try_execute(&self) -> Result<Ran, StageError> {
+    fn try_execute(&self) -> Result<Option<Ran>, StageError> {
         let _lock = self.lock()?;
-        let (record, fresh) = match self.computed_meanwhile()? {
-            Some(record) => (record, None),
-            None => {
+        let (record, came) = match (self.computed_meanwhile()?, &self.keyed.verdict) {
+            (Some(record), _) => (record, Came::Meanwhile),
+            (None, Verdict::Fetch(shared)) => match self.fetch(shared)? {
+                Some(came) => (shared.record.clone(), came),
+                None => return Ok(None),
+            },
+            (None, _) => {
                 self.engine.look_for_room(self.spec)?;
                 let (record, fresh) = self.compute()?;
-                (record, Some(fresh))
+                (record, Came::Computed(fresh))
             }
         };
         let placed = self.engine.place(self.spec, &record)?;
-        Ok(Ran { record: Arc::new(record), fresh, placed })
+        Ok(Some(Ran { record: Arc::new(record), came, placed }))
+    }
+
+    /// Brings what the remote has; nothing if that cannot be had.
+    fn fetch(&self, shared: &SharedRecord) -> Result<Option<Came>, StageError> {
+        let (stage, key, started) = (self.spec.name.clone(), self.keyed.key.to_string(), Instant::now());
+        let bytes = shared.record.outputs.values().map(|output| output.bytes).sum();
+        self.observer.event(&Event::Fetching { stage, key, bytes });
+        let reporter = StageReporter { stage: &self.spec.name, observer: self.observer, told: Mutex::default() };
+        let tell = |done, total| reporter.progress(done, total, "MiB", "");
+        let watch = Meter::new(self.cancel, &tell);
+        let store = &self.engine.store;
+        let fetched = self.engine.away.fetch(store, shared, |remote| remote.fetch(store, shared, &watch))?;
+        Ok(fetched.map(|traffic| Came::Fetched { bytes: traffic.bytes, seconds: started.elapsed().as_secs_f64() }))
     }
 
     /// Scratch, run, check, keep, record.
@@ -130,7 +163,7 @@ impl Attempt<'_> {
     fn reason(&self) -> Option<&Reason> {
         match &self.keyed.verdict {
             Verdict::Run(reason) => Some(reason),
-            Verdict::Cached(_) => None,
+            Verdict::Cached(_) | Verdict::Fetch(..) => None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use qapipe_cache::{CacheError, Digest, Record};
+use qapipe_cache::{CacheError, Digest, Record, SharedRecord};
 use rayon::prelude::*;
 
 use crate::engine::Engine;
@@ -33,8 +33,26 @@ pub(crate) struct Keyed {
 pub(crate) enum Verdict {
     /// Its result is there.
     Cached(Arc<Record>),
+    /// The remote has its result.
+    Fetch(Arc<SharedRecord>),
     /// It has to run.
     Run(Reason),
+}
+
+impl Keyed {
+    /// The result, wherever it is.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        match &self.verdict {
+            Verdict::Cached(record) => Some(record),
+            Verdict::Fetch(shared) => Some(&shared.record),
+            Verdict::Run(_) => None,
+        }
+    }
+
+    /// Whether it is worth asking the remote. Who forces a stage wants it computed.
+    fn may_be_away(&self) -> bool {
+        matches!(&self.verdict, Verdict::Run(reason) if *reason != Reason::Forced)
+    }
 }
 
 /// By stage, what was decided; none where nobody can know yet.
@@ -63,18 +81,15 @@ impl<'a> Decider<'a> {
         for level in self.levels() {
             let found: Vec<_> = {
                 let decided = &decided;
-                let record = |stage: usize| match &decided[stage] {
-                    Some(Ok(Keyed { verdict: Verdict::Cached(record), .. })) => Some(record.as_ref()),
-                    _ => None,
-                };
-                let look = |&stage: &usize| {
-                    let known = self.engine.graph.dependencies(stage).into_iter().all(|upstream| record(upstream).is_some());
-                    (stage, known.then(|| self.decide(stage, &record)))
-                };
-                level.par_iter().with_min_len(16).map(look).collect()
+                let record = |stage: usize| decided[stage].as_ref()?.as_ref().ok()?.record();
+                let is_known =
+                    |stage: &usize| self.engine.graph.dependencies(*stage).into_iter().all(|upstream| record(upstream).is_some());
+                let known: Vec<usize> = level.into_iter().filter(is_known).collect();
+                let found = self.decide_all(&known, &record);
+                known.into_iter().zip(found).collect()
             };
             for (stage, verdict) in found {
-                decided[stage] = verdict;
+                decided[stage] = Some(verdict);
             }
         }
         decided
@@ -110,8 +125,29 @@ impl<'a> Decider<'a> {
         levels
     }
 
-    /// Decides one stage, whose upstream results `record` gives.
-    pub(crate) fn decide<'r>(&self, stage: usize, record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_)) -> Result<Keyed, StageError> {
+    /// Decides stages, whose upstream results `record` gives, side by side. What is not here is looked for in the remote.
+    pub(crate) fn decide_all<'r>(
+        &self,
+        stages: &[usize],
+        record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_),
+    ) -> Vec<Result<Keyed, StageError>> {
+        let mut decided: Vec<_> = stages.par_iter().with_min_len(16).map(|&stage| self.decide_here(stage, record)).collect();
+        let mut wanted: Vec<&mut Keyed> = decided.iter_mut().flatten().filter(|keyed| keyed.may_be_away()).collect();
+        let keys: Vec<Digest> = wanted.iter().map(|keyed| keyed.key).collect();
+        for (keyed, found) in wanted.iter_mut().zip(self.engine.away.records(&self.engine.store, &keys)) {
+            if let Some(shared) = found {
+                keyed.verdict = Verdict::Fetch(shared);
+            }
+        }
+        decided
+    }
+
+    /// Decides one stage by what is in the store.
+    pub(crate) fn decide_here<'r>(
+        &self,
+        stage: usize,
+        record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_),
+    ) -> Result<Keyed, StageError> {
         let spec = &self.engine.pipeline.stages[stage];
         let inputs = spec.inputs.iter().map(|input| self.digest(input, record)).collect::<Result<Vec<_>, _>>()?;
         let facets = fingerprint::facets(spec, &inputs, self.keyed_device(spec).as_deref());
@@ -179,7 +215,8 @@ impl<'a> Decider<'a> {
 impl Engine {
     /// The record of what a stage gave last.
     pub(crate) fn last_record(&self, stage: &str) -> Option<Record> {
-        self.store.record(self.last.key(stage)?).ok().flatten()
+        let key = self.last.key(stage)?;
+        self.store.record(key).ok().flatten().or_else(|| self.away.noted(&self.store, key))
     }
 }
 

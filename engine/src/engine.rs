@@ -1,9 +1,11 @@
 //! One pipeline over one store: what everything from planning to execution works on.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use qapipe_cache::{CacheError, StatCache, Store};
+use qapipe_cache::{CacheError, Digest, Record, Remote, RemoteError, StatCache, Store};
 
+use crate::away::{Away, Warning};
 use crate::decide::Decider;
 use crate::graph::{Graph, UnknownStage};
 use crate::last::Last;
@@ -25,6 +27,10 @@ pub struct Options {
     pub targets: Vec<String>,
     /// Whether the network is off limits.
     pub offline: bool,
+    /// Where results are looked for that are not in the store; not asked when `offline`.
+    pub remote: Option<Arc<Remote>>,
+    /// Whether what is computed is sent to the remote.
+    pub push: bool,
     /// How to start a worker; none where there is none.
     pub worker: Option<WorkerCommand>,
     /// Whether `auto` means a GPU here, as far as that can be told without libtorch.
@@ -42,6 +48,8 @@ impl std::default::Default for Options {
             force: Vec::new(),
             targets: Vec::new(),
             offline: false,
+            remote: None,
+            push: false,
             worker: None,
             gpu: gpu_is_there(),
             platform: None,
@@ -114,6 +122,7 @@ pub struct Engine {
     pub(crate) selected: Vec<usize>,
     pub(crate) stats: StatCache,
     pub(crate) last: Last,
+    pub(crate) away: Away,
 }
 
 impl Engine {
@@ -129,7 +138,8 @@ impl Engine {
         let options = options.by_own_names(&pipeline);
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
-        Ok(Self { store, pipeline, graph, options, selected, stats, last })
+        let away = Away::new(options.remote.clone().filter(|_| !options.offline));
+        Ok(Self { store, pipeline, graph, options, selected, stats, last, away })
     }
 
     /// The pipeline.
@@ -154,6 +164,23 @@ impl Engine {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Brings a result here that the remote has; none where it has not.
+    ///
+    /// # Errors
+    /// When the remote does not answer as it should, or what it has is damaged.
+    pub fn fetch(&self, key: &Digest) -> Result<Option<Record>, RemoteError> {
+        let Some(remote) = self.away.remote() else { return Ok(None) };
+        let Some(shared) = remote.record(key)? else { return Ok(None) };
+        remote.fetch(&self.store, &shared, &())?;
+        Ok(Some(shared.record))
+    }
+
+    /// What the user should know of the remote and has not been told yet.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.away.warnings()
     }
 
     pub(crate) fn decider(&self) -> Decider<'_> {

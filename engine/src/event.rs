@@ -27,6 +27,49 @@ pub enum Event {
         /// Its fingerprint in hex.
         key: String,
     },
+    /// A stage's result is in the remote, and nothing here needed what it gave.
+    InRemote {
+        /// Stage name.
+        stage: String,
+        /// Its fingerprint in hex.
+        key: String,
+    },
+    /// What a stage gave is being fetched from the remote, because something here needs it.
+    Fetching {
+        /// Stage name.
+        stage: String,
+        /// Its fingerprint in hex.
+        key: String,
+        /// Bytes in all of its outputs.
+        bytes: u64,
+    },
+    /// What a stage gave has come from the remote.
+    Fetched {
+        /// Stage name.
+        stage: String,
+        /// Its fingerprint in hex.
+        key: String,
+        /// Bytes that came; what was here was not fetched.
+        bytes: u64,
+        /// Wall-clock seconds.
+        seconds: f64,
+    },
+    /// A stage's result was sent to the remote.
+    Pushed {
+        /// Stage name.
+        stage: String,
+        /// Its fingerprint in hex.
+        key: String,
+        /// Bytes that were sent; what was there was not.
+        bytes: u64,
+    },
+    /// Something that the user should know, though the run goes on.
+    Warning {
+        /// What is the matter, and what is done about it.
+        message: String,
+        /// What the user may do about it.
+        help: Option<String>,
+    },
     /// Another process is computing this stage's result; this one waits for it.
     Waiting {
         /// Stage name.
@@ -123,6 +166,12 @@ pub enum Event {
         ran: usize,
         /// Stages whose result was there.
         cached: usize,
+        /// Stages whose result came from the remote.
+        #[serde(default)]
+        fetched: usize,
+        /// Stages whose result is in the remote and was not needed here.
+        #[serde(default)]
+        in_remote: usize,
         /// Stages that failed.
         failed: usize,
         /// Stages that could not run.

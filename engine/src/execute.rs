@@ -2,15 +2,16 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use std::thread::Scope;
 use std::time::Instant;
 
-use qapipe_cache::{Digest, Record};
+use qapipe_cache::{Digest, Record, SharedRecord};
 
-use crate::attempt::{Attempt, Ran};
+use crate::attempt::{Attempt, Came, Ran};
 use crate::decide::{Decider, Keyed, Verdict};
 use crate::engine::{Engine, EngineError};
 use crate::error::{ErrorClass, StageError};
@@ -19,6 +20,7 @@ use crate::journal::Journal;
 use crate::outcome::{Outcome, StageOutcome, StageState};
 use crate::pipeline::Source;
 use crate::placed::Written;
+use crate::pusher::{self, Parcel};
 use crate::resources::{Cost, Resources};
 use crate::worker::Workers;
 
@@ -38,6 +40,8 @@ impl Engine {
         let mut run = Run::new(self, &journal, cancel, &workers, &id);
         run.settle();
         run.go();
+        run.bring_tables();
+        run.tell_warnings();
         let outcome = run.outcome(started.elapsed().as_secs_f64());
         journal.event(&outcome.last_event());
         self.remember(&outcome);
@@ -65,12 +69,14 @@ enum State {
     Outside,
     /// Nothing is decided yet.
     Open,
-    /// Its inputs are known and it has to run, or to wait for an equal stage that has to.
+    /// The remote has its result, and nothing here has needed it so far.
+    Away(Arc<Keyed>),
+    /// Its inputs are here and it has to run, or to wait for an equal stage that has to; or what it gave has to be fetched.
     Ready(Arc<Keyed>),
-    /// It runs.
+    /// It runs, or is fetched.
     Running(Arc<Keyed>),
-    /// Its result is there.
-    Done { record: Arc<Record>, ran: bool },
+    /// Its result is here.
+    Done { record: Arc<Record>, how: StageState },
     /// It failed.
     Failed(StageError, Option<Digest>),
     /// It cannot run.
@@ -85,7 +91,8 @@ struct Run<'a> {
     workers: &'a Workers,
     id: &'a str,
     states: Vec<State>,
-    /// For each stage, how many of those that it reads from have no result yet.
+    /// For each stage, how many of those that it reads from have no result yet, or less: that of one which was in the remote and could not
+    /// be had is missing again.
     missing: Vec<usize>,
     /// Stages of which the last upstream result has just come.
     decidable: Vec<usize>,
@@ -95,9 +102,11 @@ struct Run<'a> {
     equals: HashMap<Digest, Vec<usize>>,
     /// After a failure no new stage starts, unless the user asked to keep going.
     stopping: bool,
+    /// Where results go that are to be sent to the remote.
+    parcels: Weak<mpsc::Sender<Parcel>>,
 }
 
-type Message = (usize, Result<Ran, StageError>);
+type Message = (usize, Result<Option<Ran>, StageError>);
 
 impl<'a> Run<'a> {
     fn new(engine: &'a Engine, observer: &'a dyn Observer, cancel: &'a AtomicBool, workers: &'a Workers, id: &'a str) -> Self {
@@ -108,7 +117,7 @@ impl<'a> Run<'a> {
             missing[stage] = engine.graph.dependencies(stage).len();
         }
         let (decidable, ready, equals) = (Vec::new(), BTreeSet::new(), HashMap::new());
-        Self { engine, observer, cancel, workers, id, states, missing, decidable, ready, equals, stopping: false }
+        Self { engine, observer, cancel, workers, id, states, missing, decidable, ready, equals, stopping: false, parcels: Weak::new() }
     }
 
     /// Takes everything that is there already.
@@ -122,6 +131,7 @@ impl<'a> Run<'a> {
                 (None, _) => {}
             }
         }
+        self.tell_warnings();
     }
 
     /// Runs what is left, side by side as far as the resources allow.
@@ -129,6 +139,7 @@ impl<'a> Run<'a> {
         let (sender, receiver) = mpsc::channel::<Message>();
         let mut resources = Resources::new(self.engine.options.jobs);
         std::thread::scope(|scope| {
+            let _parcels = self.start_pusher(scope);
             let mut running = 0;
             loop {
                 self.decide_open();
@@ -150,23 +161,52 @@ impl<'a> Run<'a> {
         self.stopping || self.cancel.load(Ordering::Relaxed)
     }
 
-    /// Decides every open stage whose upstream results have come.
+    /// Sends what is computed to the remote, on a thread of its own that ends once what this gives is dropped; nothing unless the user wants
+    /// that.
+    fn start_pusher<'scope>(&mut self, scope: &'scope Scope<'scope, '_>) -> Option<Arc<mpsc::Sender<Parcel>>>
+    where
+        'a: 'scope,
+    {
+        let (engine, observer, cancel) = (self.engine, self.observer, self.cancel);
+        if !engine.options.push || engine.away.remote().is_none() {
+            return None;
+        }
+        let (sender, parcels) = mpsc::channel();
+        let sender = Arc::new(sender);
+        self.parcels = Arc::downgrade(&sender);
+        scope.spawn(move || pusher::serve(engine, &parcels, observer, cancel));
+        Some(sender)
+    }
+
+    /// Decides every open stage whose upstream results are known.
     fn decide_open(&mut self) {
-        while let Some(stage) = self.decidable.pop() {
-            if matches!(self.states[stage], State::Open) {
-                let decided = self.decide(stage);
+        while !self.decidable.is_empty() {
+            let mut stages = std::mem::take(&mut self.decidable);
+            stages.sort_unstable();
+            stages.dedup();
+            stages.retain(|&stage| matches!(self.states[stage], State::Open) && self.knows_upstream(stage));
+            let decided = Decider::new(self.engine).decide_all(&stages, &|upstream| self.record(upstream));
+            for (stage, decided) in stages.into_iter().zip(decided) {
                 self.take(stage, decided);
             }
+            self.tell_warnings();
         }
     }
 
-    fn decide(&self, stage: usize) -> Result<Keyed, StageError> {
-        Decider::new(self.engine).decide(stage, &|upstream| self.record(upstream).map(AsRef::as_ref))
+    fn knows_upstream(&self, stage: usize) -> bool {
+        self.engine.graph.dependencies(stage).into_iter().all(|upstream| self.record(upstream).is_some())
     }
 
-    fn record(&self, stage: usize) -> Option<&Arc<Record>> {
+    fn decide(&self, stage: usize) -> Result<Keyed, StageError> {
+        let bug = || Err(StageError::bug("a stage was not decided"));
+        Decider::new(self.engine).decide_all(&[stage], &|upstream| self.record(upstream)).pop().unwrap_or_else(bug)
+    }
+
+    /// A stage's result, here or in the remote.
+    fn record(&self, stage: usize) -> Option<&Record> {
         match &self.states[stage] {
             State::Done { record, .. } => Some(record),
+            State::Away(keyed) | State::Ready(keyed) | State::Running(keyed) => keyed.record(),
             _ => None,
         }
     }
@@ -182,12 +222,41 @@ impl<'a> Run<'a> {
                 let placed = self.engine.place(&self.engine.pipeline.stages[stage], &record);
                 self.cached(stage, record, placed);
             }
-            Ok(keyed) => self.line_up(stage, keyed),
+            Ok(keyed @ Keyed { verdict: Verdict::Fetch(..), .. }) => self.away(stage, Arc::new(keyed)),
+            Ok(keyed) if self.bring_upstream(stage) => self.line_up(stage, Arc::new(keyed)),
+            Ok(_) => {}
         }
     }
 
+    /// The remote has a result. It is fetched when something needs it; what is put into the pipeline's folder is needed.
+    fn away(&mut self, stage: usize, keyed: Arc<Keyed>) {
+        if self.engine.pipeline.stages[stage].outputs.iter().any(|output| output.place.is_some()) {
+            self.line_up(stage, keyed);
+        } else {
+            self.states[stage] = State::Away(keyed);
+        }
+        self.tell_dependents(stage, false);
+    }
+
+    /// Whether all that a stage reads is here. If not, it is sent for, and the stage is decided anew when it has come.
+    fn bring_upstream(&mut self, stage: usize) -> bool {
+        let is_here = |upstream: &usize| matches!(self.states[*upstream], State::Done { .. });
+        let waiting: Vec<usize> = self.engine.graph.dependencies(stage).into_iter().filter(|upstream| !is_here(upstream)).collect();
+        if waiting.is_empty() {
+            return true;
+        }
+        self.states[stage] = State::Open;
+        self.missing[stage] = waiting.len();
+        for upstream in waiting {
+            if let State::Away(keyed) = &self.states[upstream] {
+                self.line_up(upstream, Arc::clone(keyed));
+            }
+        }
+        false
+    }
+
     /// Makes a stage ready, unless an equal one is to compute its result.
-    fn line_up(&mut self, stage: usize, keyed: Keyed) {
+    fn line_up(&mut self, stage: usize, keyed: Arc<Keyed>) {
         match self.equals.entry(keyed.key) {
             Entry::Occupied(mut equals) => equals.get_mut().push(stage),
             Entry::Vacant(equals) => {
@@ -195,7 +264,7 @@ impl<'a> Run<'a> {
                 self.ready.insert(stage);
             }
         }
-        self.states[stage] = State::Ready(Arc::new(keyed));
+        self.states[stage] = State::Ready(keyed);
     }
 
     /// No stage computes this key any more. Those that waited for it take the result if this run computed it, even where they are forced:
@@ -220,7 +289,7 @@ impl<'a> Run<'a> {
                 let name = self.name(stage);
                 written.iter().for_each(|output| self.observer.event(&output.restored(&name)));
                 self.tell_kept(&name, &written);
-                self.done(stage, record, false);
+                self.done(stage, record, StageState::Cached);
             }
             Err(error) => self.fail(stage, error, Some(key)),
         }
@@ -230,11 +299,20 @@ impl<'a> Run<'a> {
         written.iter().filter_map(|output| output.kept(stage)).for_each(|event| self.observer.event(&event));
     }
 
-    fn done(&mut self, stage: usize, record: Arc<Record>, ran: bool) {
-        self.states[stage] = State::Done { record, ran };
+    fn done(&mut self, stage: usize, record: Arc<Record>, how: StageState) {
+        let anew = how == StageState::Ran;
+        self.states[stage] = State::Done { record, how };
+        self.tell_dependents(stage, anew);
+    }
+
+    /// A result is known. What was decided by another that the remote had is decided `anew`.
+    fn tell_dependents(&mut self, stage: usize, anew: bool) {
         for next in self.engine.graph.dependents(stage) {
             self.missing[next] = self.missing[next].saturating_sub(1);
-            if self.missing[next] == 0 && matches!(self.states[next], State::Open) {
+            if anew && matches!(self.states[next], State::Away(_)) {
+                self.states[next] = State::Open;
+                self.decidable.push(next);
+            } else if self.missing[next] == 0 && matches!(self.states[next], State::Open) {
                 self.decidable.push(next);
             }
         }
@@ -263,8 +341,14 @@ impl<'a> Run<'a> {
         if self.is_stopping() || resources.are_used_up() {
             return None;
         }
-        let spec = |stage: usize| &self.engine.pipeline.stages[stage];
-        self.ready.iter().copied().find(|&stage| resources.take(stage, Cost::of(self.engine, spec(stage))))
+        self.ready.iter().copied().find(|&stage| resources.take(stage, self.cost(stage)))
+    }
+
+    fn cost(&self, stage: usize) -> Cost {
+        match &self.states[stage] {
+            State::Ready(keyed) if matches!(keyed.verdict, Verdict::Fetch(..)) => Cost::FETCH,
+            _ => Cost::of(self.engine, &self.engine.pipeline.stages[stage]),
+        }
     }
 
     /// A stage may have waited long for its turn. If files that it reads were edited meanwhile, it is decided anew.
@@ -275,9 +359,10 @@ impl<'a> Run<'a> {
         if !reads_files {
             return Some(keyed);
         }
-        match self.decide(stage) {
+        match Decider::new(self.engine).decide_here(stage, &|upstream| self.record(upstream)) {
             Ok(now) if now.key == keyed.key => Some(keyed),
-            decided => {
+            _ => {
+                let decided = self.decide(stage);
                 self.take(stage, decided);
                 self.release(keyed.key, None);
                 None
@@ -291,7 +376,11 @@ impl<'a> Run<'a> {
     {
         self.states[stage] = State::Running(Arc::clone(&keyed));
         let upstream = self.engine.graph.dependencies(stage).into_iter();
-        let upstream = upstream.filter_map(|index| Some((index, Arc::clone(self.record(index)?)))).collect();
+        let here = |index: usize| match &self.states[index] {
+            State::Done { record, .. } => Some((index, Arc::clone(record))),
+            _ => None,
+        };
+        let upstream = upstream.filter_map(here).collect();
         let (engine, observer, cancel, workers, run) = (self.engine, self.observer, self.cancel, self.workers, self.id);
         scope.spawn(move || {
             let attempt = Attempt { engine, observer, cancel, workers, run, spec: &engine.pipeline.stages[stage], keyed: &keyed, upstream };
@@ -300,13 +389,19 @@ impl<'a> Run<'a> {
         });
     }
 
-    fn finish(&mut self, stage: usize, result: Result<Ran, StageError>) {
+    fn finish(&mut self, stage: usize, result: Result<Option<Ran>, StageError>) {
         let key = match &self.states[stage] {
             State::Running(keyed) => Some(keyed.key),
             _ => None,
         };
-        let computed = result.as_ref().ok().filter(|ran| ran.fresh.is_some()).map(|ran| Arc::clone(&ran.record));
-        self.note(stage, result, key);
+        let computed = match &result {
+            Ok(Some(Ran { record, came: Came::Computed(_), .. })) => Some(Arc::clone(record)),
+            _ => None,
+        };
+        match result.transpose() {
+            Some(result) => self.note(stage, result, key),
+            None => self.not_fetched(stage),
+        }
         if let Some(key) = key {
             self.release(key, computed.as_ref());
         }
@@ -314,8 +409,13 @@ impl<'a> Run<'a> {
 
     fn note(&mut self, stage: usize, result: Result<Ran, StageError>, key: Option<Digest>) {
         match result {
-            Ok(Ran { record, fresh: None, placed }) => self.cached(stage, record, Ok(placed)),
-            Ok(Ran { record, fresh: Some(fresh), placed }) => {
+            Ok(Ran { record, came: Came::Meanwhile, placed }) => self.cached(stage, record, Ok(placed)),
+            Ok(Ran { record, came: Came::Fetched { bytes, seconds }, placed }) => {
+                self.tell_kept(&self.name(stage), &placed);
+                self.observer.event(&Event::Fetched { stage: self.name(stage), key: record.fingerprint.to_string(), bytes, seconds });
+                self.done(stage, record, StageState::Fetched);
+            }
+            Ok(Ran { record, came: Came::Computed(fresh), placed }) => {
                 self.tell_kept(&self.name(stage), &placed);
                 self.observer.event(&Event::Finished {
                     stage: self.name(stage),
@@ -324,10 +424,45 @@ impl<'a> Run<'a> {
                     seconds: fresh.seconds,
                     unchanged: fresh.unchanged,
                 });
-                self.done(stage, record, true);
+                if let Some(parcels) = self.parcels.upgrade() {
+                    let _ = parcels.send((self.name(stage), Arc::clone(&record)));
+                }
+                self.done(stage, record, StageState::Ran);
             }
             Err(error) => self.fail(stage, error, key),
         }
+    }
+
+    /// What the remote had could not be had: the stage is decided anew, without it.
+    fn not_fetched(&mut self, stage: usize) {
+        self.states[stage] = State::Open;
+        self.decidable.push(stage);
+        self.tell_warnings();
+    }
+
+    fn tell_warnings(&self) {
+        for warning in self.engine.away.warnings() {
+            self.observer.event(&Event::Warning { message: warning.message, help: warning.help });
+        }
+    }
+
+    /// Small tables are wanted here for reports, also of stages whose other outputs nothing needs.
+    fn bring_tables(&self) {
+        for &stage in &self.engine.selected {
+            let State::Away(keyed) = &self.states[stage] else { continue };
+            let Verdict::Fetch(shared) = &keyed.verdict else { continue };
+            self.observer.event(&Event::InRemote { stage: self.name(stage), key: keyed.key.to_string() });
+            let tables = self.engine.pipeline.stages[stage].outputs.iter().filter(|output| output.artifact.is_table());
+            for output in tables {
+                // What cannot be had is told, and missing in the tables.
+                let _ = self.bring(shared, &output.name);
+            }
+        }
+    }
+
+    fn bring(&self, shared: &SharedRecord, output: &str) -> Result<(), StageError> {
+        let store = &self.engine.store;
+        self.engine.away.fetch(store, shared, |remote| remote.fetch_output(store, shared, output, &())).map(drop)
     }
 
     /// A changed input is the user at work, not a failure of the experiment: what does not depend on it goes on.
@@ -351,9 +486,8 @@ impl<'a> Run<'a> {
     fn outcome(&self, seconds: f64) -> Outcome {
         let stages = self.engine.selected.iter().map(|&stage| {
             let (key, record, state) = match &self.states[stage] {
-                State::Done { record, ran } => {
-                    (Some(record.fingerprint), Some(Arc::clone(record)), if *ran { StageState::Ran } else { StageState::Cached })
-                }
+                State::Done { record, how } => (Some(record.fingerprint), Some(Arc::clone(record)), how.clone()),
+                State::Away(keyed) => (Some(keyed.key), keyed.record().cloned().map(Arc::new), StageState::InRemote),
                 State::Failed(error, key) => (*key, None, StageState::Failed(error.clone())),
                 _ => (None, None, StageState::Blocked),
             };

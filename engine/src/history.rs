@@ -19,7 +19,7 @@ pub struct PastRun {
     pub stages: usize,
     /// Stages that ran; counted so far if the run has not ended.
     pub ran: usize,
-    /// Stages whose result was there.
+    /// Stages whose result was there, here or in the remote.
     pub cached: usize,
     /// Stages that failed.
     pub failed: usize,
@@ -70,7 +70,7 @@ fn past_run(root: &Path, run: &str) -> Option<PastRun> {
         match event {
             Event::RunStarted { pipeline, stages, .. } => (past.pipeline, past.stages) = (pipeline, stages),
             Event::Finished { .. } => past.ran += 1,
-            Event::Cached { .. } => past.cached += 1,
+            Event::Cached { .. } | Event::Fetched { .. } | Event::InRemote { .. } => past.cached += 1,
             Event::Failed { .. } => past.failed += 1,
             Event::RunFinished { seconds, .. } => past.seconds = Some(seconds),
             _ => {}

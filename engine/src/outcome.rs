@@ -38,6 +38,10 @@ pub struct StageOutcome {
 pub enum StageState {
     /// Its result was there.
     Cached,
+    /// Its result came from the remote.
+    Fetched,
+    /// Its result is in the remote, and nothing here needed what it gave.
+    InRemote,
     /// It ran.
     Ran,
     /// It failed.
@@ -66,6 +70,8 @@ impl Outcome {
         Event::RunFinished {
             ran: self.count(|state| *state == StageState::Ran),
             cached: self.count(|state| *state == StageState::Cached),
+            fetched: self.count(|state| *state == StageState::Fetched),
+            in_remote: self.count(|state| *state == StageState::InRemote),
             failed: self.count(|state| matches!(state, StageState::Failed(_))),
             blocked: self.count(|state| *state == StageState::Blocked),
             seconds: self.seconds,

@@ -1,4 +1,4 @@
-//! What a run would do. Planning runs nothing and writes nothing but the stat cache.
+//! What a run would do. Planning runs nothing and writes only what can be lost: digests of files, and what the remote said that it has.
 
 use qapipe_cache::Digest;
 
@@ -35,6 +35,11 @@ pub struct Planned {
 pub enum Decision {
     /// Nothing: the result is there.
     Cached,
+    /// Fetch what it gave from the remote, if something needs it.
+    Fetch {
+        /// Bytes in all outputs.
+        bytes: u64,
+    },
     /// Run it.
     Run(Reason),
     /// That depends on whether these stages, which run, give something new.
@@ -45,10 +50,18 @@ pub enum Decision {
 }
 
 impl Plan {
-    /// Whether a run would find all results there.
+    /// Whether a run would find all results, here or in the remote.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.stages.iter().all(|planned| planned.decision == Decision::Cached)
+        self.stages.iter().all(|planned| planned.decision.is_there())
+    }
+}
+
+impl Decision {
+    /// Whether the result is there, here or in the remote.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self, Self::Cached | Self::Fetch { .. })
     }
 }
 
@@ -69,17 +82,21 @@ impl Engine {
         let spec = &self.pipeline.stages[stage];
         let (key, decision) = match &settled[stage] {
             Some(Ok(Keyed { key, verdict: Verdict::Cached(_), .. })) => (Some(*key), Decision::Cached),
+            Some(Ok(Keyed { key, verdict: Verdict::Fetch(shared), .. })) => {
+                (Some(*key), Decision::Fetch { bytes: shared.record.outputs.values().map(|output| output.bytes).sum() })
+            }
             Some(Ok(Keyed { key, verdict: Verdict::Run(reason), .. })) => (Some(*key), Decision::Run(reason.clone())),
             Some(Err(error)) => return Err(EngineError::Input { stage: spec.name.clone(), error: error.clone() }),
             None => (None, Decision::Maybe { after: self.unknown_before(stage, settled) }),
         };
-        let expected_seconds = (decision != Decision::Cached).then(|| self.expected_seconds(&spec.name)).flatten();
-        let gpu = spec.kind.place_of(&spec.values) == Place::Worker && gpu(self, spec).is_some();
+        let expected_seconds = (!decision.is_there()).then(|| self.expected_seconds(&spec.name)).flatten();
+        let gpu =
+            !matches!(decision, Decision::Fetch { .. }) && spec.kind.place_of(&spec.values) == Place::Worker && gpu(self, spec).is_some();
         Ok(Planned { stage: spec.name.clone(), key, decision, expected_seconds, gpu })
     }
 
     fn unknown_before(&self, stage: usize, settled: &Settled) -> Vec<String> {
-        let known = |upstream: &usize| matches!(&settled[*upstream], Some(Ok(Keyed { verdict: Verdict::Cached(_), .. })));
+        let known = |upstream: &usize| matches!(&settled[*upstream], Some(Ok(keyed)) if keyed.record().is_some());
         let upstream = self.graph.dependencies(stage).into_iter().filter(|upstream| !known(upstream));
         upstream.map(|upstream| self.pipeline.stages[upstream].name.clone()).collect()
     }

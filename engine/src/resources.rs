@@ -15,6 +15,9 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// What only fetches from the remote takes no more than a thread.
+    pub(crate) const FETCH: Self = Self { threads: 1, gpu: None };
+
     /// A stage on the CPU that uses libtorch takes all threads, unless it was given a number: how many it gets must not depend on
     /// what else runs, since sums depend on it. On a GPU it takes one thread and the GPU.
     pub(crate) fn of(engine: &Engine, spec: &StageSpec) -> Self {

@@ -47,7 +47,7 @@ impl Engine {
         let (mut queue, mut seen) = (VecDeque::from([(index, None)]), BTreeSet::new());
         while let Some((index, read)) = queue.pop_front() {
             let step = self.step(index, read, &settled)?;
-            let matters = steps.is_empty() || step.decision != Decision::Cached || !step.changes.is_empty();
+            let matters = steps.is_empty() || !step.decision.is_there() || !step.changes.is_empty();
             if matters && seen.insert(index) {
                 queue.extend(self.upstream(index, &step));
                 steps.push(step);
@@ -74,7 +74,7 @@ impl Engine {
         let decision = self.planned(index, settled)?.decision;
         let changes = match (&decision, &settled[index], read) {
             (Decision::Run(Reason::Changed(changes)), ..) => changes.clone(),
-            (Decision::Cached, Some(Ok(keyed)), Some(read)) => self.changes_since(spec, &read, keyed),
+            (Decision::Cached | Decision::Fetch { .. }, Some(Ok(keyed)), Some(read)) => self.changes_since(spec, &read, keyed),
             _ => Vec::new(),
         };
         let place = self.pipeline.diagnostic(&spec.span, "");

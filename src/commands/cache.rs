@@ -6,6 +6,7 @@ use qapipe_cache::{Record, Store};
 use serde_json::{Value, json};
 
 use super::session::Session;
+use super::transfer;
 use crate::args::{Cache, CacheCommand};
 use crate::failure::{Exit, Failure};
 use crate::grid::Grid;
@@ -14,11 +15,12 @@ use crate::printer::{DIM, PLAIN};
 use crate::project::{shown, text};
 
 pub(super) fn run(args: &Cache, session: &Session) -> Result<(), Failure> {
-    let store = session.store()?;
-    match args.command {
-        CacheCommand::Ls => list(&store, session),
-        CacheCommand::Size => size(&store, session),
-        CacheCommand::Verify => verify(&store, session),
+    match &args.command {
+        CacheCommand::Ls => list(&session.store()?, session),
+        CacheCommand::Size => size(&session.store()?, session),
+        CacheCommand::Verify => verify(&session.store()?, session),
+        CacheCommand::Push(args) => transfer::push(args, session),
+        CacheCommand::Pull(args) => transfer::pull(args, session),
     }
 }
 

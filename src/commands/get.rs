@@ -1,7 +1,7 @@
 //! `qapipe get`: a result out of the store.
 
 use qapipe_cache::{Artifact, Record};
-use qapipe_engine::{Engine, Options, nearest};
+use qapipe_engine::{Decision, Engine, Options, nearest};
 use serde_json::json;
 
 use super::session::Session;
@@ -14,7 +14,9 @@ pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
     let (stage, output) = wanted.split_once('.').map_or((wanted.as_str(), None), |(stage, output)| (stage, Some(output)));
     let options = Options { targets: vec![stage.to_owned()], device: args.machine.device, ..Options::default() };
     let engine = session.engine(&file, &args.changes.set, options)?;
-    let record = current(&engine, stage)?;
+    let record = current(&engine, stage);
+    session.tell_warnings(&engine);
+    let record = record?;
     let mut copied = Vec::new();
     for (name, artifact) in chosen(&record, stage, output)? {
         let to = args.output.join(name);
@@ -34,12 +36,16 @@ pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
     session.printer.data(&copied.iter().map(|path| format!("{}\n", shown(path))).collect::<String>())
 }
 
-/// The result that the stage has now.
+/// The result that the stage has now, here or in the remote.
 fn current(engine: &Engine, stage: &str) -> Result<Record, Failure> {
     let plan = engine.plan()?;
     let stage = engine.pipeline().stage(stage).map_or(stage, |spec| spec.name.as_str());
-    let key = plan.stages.iter().find(|planned| planned.stage == stage).and_then(|planned| planned.key);
-    let record = key.map(|key| engine.store().record(&key)).transpose()?.flatten();
+    let planned = plan.stages.iter().find(|planned| planned.stage == stage);
+    let record = match planned.and_then(|planned| Some((planned.key?, &planned.decision))) {
+        Some((key, Decision::Fetch { .. })) => engine.fetch(&key)?,
+        Some((key, _)) => engine.store().record(&key)?,
+        None => None,
+    };
     record.ok_or_else(|| {
         Failure::usage(format!("stage `{stage}` has no result as the pipeline stands now"))
             .help(format!("{} computes it", command(engine, stage)))

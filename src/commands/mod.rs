@@ -16,6 +16,7 @@ mod run;
 mod schema;
 mod session;
 mod show;
+mod transfer;
 mod why;
 
 use crate::args::{Cli, Command};

@@ -8,15 +8,17 @@ use super::session::Session;
 use crate::args;
 use crate::failure::{Exit, Failure};
 use crate::grid::Grid;
-use crate::human::{about, things};
+use crate::human::{self, about, things};
 use crate::printer::{DIM, DUE, GOOD, PLAIN};
 use crate::project;
 
 pub(super) fn run(args: args::Plan, session: &Session) -> Result<(), Failure> {
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
-    let options = Options { targets, force: args.work.force, device: args.work.machine.device, ..Options::default() };
+    let options =
+        Options { targets, force: args.work.force, device: args.work.machine.device, offline: args.offline, ..Options::default() };
     let engine = session.engine(&file, &args.work.changes.set, options)?;
     let plan = engine.plan()?;
+    session.tell_warnings(&engine);
     let view = View { pipeline: engine.pipeline(), plan: &plan };
     if session.printer.json {
         session.printer.json(&view.to_json())?;
@@ -49,6 +51,7 @@ impl View<'_> {
     fn row(&self, planned: &Planned) -> [(String, Style); 5] {
         let (state, style) = match planned.decision {
             Decision::Cached => ("cached", GOOD),
+            Decision::Fetch { .. } => ("fetch", GOOD),
             Decision::Run(_) => ("run", DUE),
             Decision::Maybe { .. } => ("maybe", DIM),
         };
@@ -64,7 +67,7 @@ impl View<'_> {
 
     /// Expected time, and the GPU that it takes.
     fn time(&self, planned: &Planned) -> String {
-        if planned.decision == Decision::Cached {
+        if planned.decision.is_there() {
             return String::new();
         }
         let time = planned.expected_seconds.map(about).unwrap_or_default();
@@ -89,6 +92,7 @@ impl View<'_> {
 pub(super) fn decision_json(decision: &Decision) -> Value {
     match decision {
         Decision::Cached => json!({ "decision": "cached", "because": null, "after": [] }),
+        Decision::Fetch { bytes } => json!({ "decision": "fetch", "because": null, "after": [], "bytes": bytes }),
         Decision::Run(reason) => json!({ "decision": "run", "because": reason.to_string(), "after": [] }),
         Decision::Maybe { after } => json!({ "decision": "maybe", "because": null, "after": after }),
     }
@@ -97,6 +101,7 @@ pub(super) fn decision_json(decision: &Decision) -> Value {
 fn because(decision: &Decision) -> String {
     match decision {
         Decision::Cached => String::new(),
+        Decision::Fetch { bytes } => format!("in the remote, {}", human::bytes(*bytes as f64)),
         Decision::Run(reason) => reason.to_string(),
         Decision::Maybe { after } => match after.split_at(after.len().min(3)) {
             (first, []) => format!("after {}", first.join(", ")),
@@ -109,9 +114,11 @@ fn summary(plan: &Plan) -> String {
     let count = |wanted: fn(&Decision) -> bool| plan.stages.iter().filter(|planned| wanted(&planned.decision)).count();
     let run = count(|decision| matches!(decision, Decision::Run(_)));
     let maybe = count(|decision| matches!(decision, Decision::Maybe { .. }));
-    let cached = plan.stages.len() - run - maybe;
+    let fetch = count(|decision| matches!(decision, Decision::Fetch { .. }));
+    let cached = plan.stages.len() - run - maybe - fetch;
+    let fetch = if fetch > 0 { format!(", {fetch} in the remote") } else { String::new() };
     if plan.is_done() {
-        return format!("nothing to do: {} cached", things(cached, "stage"));
+        return format!("nothing to do: {} cached{fetch}", things(cached, "stage"));
     }
     let known: Vec<f64> = plan.stages.iter().filter_map(|planned| planned.expected_seconds).collect();
     let time = match known.len() {
@@ -120,5 +127,5 @@ fn summary(plan: &Plan) -> String {
         some => format!("; {} for the {some} whose time is known", about(known.iter().sum())),
     };
     let maybe = if maybe > 0 { format!(", {maybe} maybe") } else { String::new() };
-    format!("{run} to run{maybe}, {cached} cached{time}")
+    format!("{run} to run{maybe}, {cached} cached{fetch}{time}")
 }

@@ -60,7 +60,7 @@ mod view {
             let stage = pipeline.stage(name);
             stage.is_some_and(|stage| stage.outputs.iter().any(|output| output.artifact == ArtifactType::METRICS))
         };
-        let ran = outcome.stages.iter().any(|stage| stage.state == StageState::Ran);
+        let ran = outcome.stages.iter().any(|stage| matches!(stage.state, StageState::Ran | StageState::Fetched));
         let has_some = outcome.stages.iter().any(|stage| stage.record.is_some() && evaluates(&stage.stage));
         if session.printer.quiet || !ran || !has_some {
             return Ok(());

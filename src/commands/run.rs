@@ -118,11 +118,15 @@ fn summary(outcome: &Outcome, restored: usize) -> String {
     let failed = count(|state| matches!(state, StageState::Failed(_))) - stopped;
     let blocked = count(|state| *state == StageState::Blocked);
     let back = if restored > 0 { format!(", {} put back", things(restored, "file")) } else { String::new() };
-    if ran + failed + stopped + blocked == 0 {
-        return format!("nothing to do: {} cached{back}", things(cached, "stage"));
+    let fetched = count(|state| *state == StageState::Fetched);
+    let in_remote = count(|state| *state == StageState::InRemote);
+    if ran + fetched + failed + stopped + blocked == 0 {
+        let away = if in_remote > 0 { format!(", {in_remote} in the remote") } else { String::new() };
+        return format!("nothing to do: {} cached{away}{back}", things(cached, "stage"));
     }
     let mut parts = vec![format!("{ran} ran"), format!("{cached} cached")];
-    for (count, word) in [(failed, "failed"), (stopped, "stopped"), (blocked, "not run")] {
+    let words = [(in_remote, "in the remote"), (fetched, "fetched"), (failed, "failed"), (stopped, "stopped"), (blocked, "not run")];
+    for (count, word) in words {
         if count > 0 {
             parts.push(format!("{count} {word}"));
         }

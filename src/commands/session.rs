@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::kinds::kinds;
 use crate::printer::Printer;
 use crate::project;
+use crate::settings::{self, Behind};
 use crate::torch;
 
 /// The surroundings of one command.
@@ -29,14 +30,25 @@ impl Session {
         let pipeline = Pipeline::load(file, &kinds(), set)?;
         pipeline.check_files_of(options.selected(&Graph::of(&pipeline)).map_err(EngineError::from)?)?;
         let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
-        let options = Options { worker: project::worker().map(worker_command), ..options };
+        let behind = if options.offline { Behind::default() } else { settings::remote(&pipeline.folder)? };
+        let options = Options { worker: project::worker().map(worker_command), remote: behind.remote, push: behind.push, ..options };
         let options = if pipeline.strict { torch::pin(options)? } else { options };
         Ok(Engine::new(store, pipeline, options)?)
+    }
+
+    /// Tells what is the matter with the remote.
+    pub(crate) fn tell_warnings(&self, engine: &Engine) {
+        engine.warnings().iter().for_each(|warning| self.printer.warning(&warning.message, warning.help.as_deref()));
     }
 
     /// The store, where no pipeline says which.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
         project::find_store(self.store.as_deref())
+    }
+
+    /// The same for a command that makes one where there is none.
+    pub(crate) fn store_or_new(&self) -> Result<Store, Failure> {
+        project::find_or_make_store(self.store.as_deref())
     }
 
     /// The store beside a pipeline file if one is named, else the nearest.

@@ -55,8 +55,9 @@ fn to_text(run: &str, events: &[Event]) -> String {
     for event in events {
         match event {
             Event::RunStarted { pipeline, stages, .. } => head = format!("Run {run}: pipeline {pipeline}, {}\n", things(*stages, "stage")),
-            Event::RunFinished { ran, cached, failed, blocked, seconds: time, .. } => {
-                tail = format!("{ran} ran, {cached} cached, {failed} failed, {blocked} not run in {}\n", seconds(*time));
+            Event::RunFinished { ran, cached, fetched, in_remote, failed, blocked, seconds: time } => {
+                let away = if fetched + in_remote > 0 { format!("{in_remote} in the remote, {fetched} fetched, ") } else { String::new() };
+                tail = format!("{ran} ran, {cached} cached, {away}{failed} failed, {blocked} not run in {}\n", seconds(*time));
             }
             event => note(event, &mut order, &mut lines),
         }
@@ -78,6 +79,9 @@ fn to_text(run: &str, events: &[Event]) -> String {
 /// Takes an event into the lines; later events of a stage overrule earlier ones.
 fn note<'a>(event: &'a Event, order: &mut Vec<&'a str>, lines: &mut HashMap<&'a str, Line>) {
     let (Event::Cached { stage, .. }
+    | Event::InRemote { stage, .. }
+    | Event::Fetching { stage, .. }
+    | Event::Fetched { stage, .. }
     | Event::Started { stage, .. }
     | Event::Finished { stage, .. }
     | Event::Failed { stage, .. }
@@ -91,6 +95,9 @@ fn note<'a>(event: &'a Event, order: &mut Vec<&'a str>, lines: &mut HashMap<&'a 
     let line = lines.entry(stage).or_default();
     match event {
         Event::Cached { key, .. } => (line.state, line.key) = ("cached", short(key)),
+        Event::InRemote { key, .. } => (line.state, line.key) = ("remote", short(key)),
+        Event::Fetching { key, .. } => (line.state, line.key) = ("fetching", short(key)),
+        Event::Fetched { key, seconds: time, .. } => (line.state, line.key, line.time) = ("fetched", short(key), seconds(*time)),
         Event::Started { key, because, .. } => (line.state, line.key, line.because) = ("running", short(key), because.clone()),
         Event::Finished { key, seconds: time, .. } => (line.state, line.key, line.time) = ("done", short(key), seconds(*time)),
         Event::Failed { error, .. } if error.class == ErrorClass::Interrupted => line.state = "stopped",
@@ -108,8 +115,8 @@ fn short(key: &str) -> String {
 fn style(state: &str) -> anstyle::Style {
     match state {
         "failed" => BAD,
-        "done" | "cached" => GOOD,
-        "running" | "stopped" => DUE,
+        "done" | "cached" | "fetched" => GOOD,
+        "running" | "fetching" | "stopped" => DUE,
         _ => DIM,
     }
 }

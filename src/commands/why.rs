@@ -39,6 +39,7 @@ fn verdict(step: &WhyStep) -> String {
             format!("{} now; it ran anew since the stage after it read it, because this changed:", styled(GOOD, "cached"))
         }
         Decision::Cached => format!("{}: nothing that it is made from has changed", styled(GOOD, "cached")),
+        Decision::Fetch { .. } => format!("{}: the remote has its result", styled(GOOD, "fetch")),
         Decision::Run(qapipe_engine::Reason::Changed(_)) => format!("{} because this changed:", styled(DUE, "runs")),
         Decision::Run(reason) => format!("{}: {reason}", styled(DUE, "runs")),
         Decision::Maybe { after } => {

@@ -4,7 +4,7 @@ use anstyle::Style;
 use qapipe_engine::{ErrorClass, Event, Pipeline, StageError};
 
 use crate::human;
-use crate::printer::{BAD, DIM, DUE, GOOD, NAME, styled};
+use crate::printer::{BAD, DIM, DUE, GOOD, NAME, styled, warning};
 
 /// Writes events as lines: a word, the stage, and what there is to say.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,13 @@ impl Lines {
             Event::Failed { stage, error } => self.failed(stage, error),
             Event::Waiting { stage, .. } => self.line(DUE, "wait", stage, "another run is computing it"),
             Event::Damaged { stage, what } => self.line(BAD, "damaged", stage, &format!("{what}; it runs again")),
+            Event::Fetching { stage, bytes, .. } => self.line(DUE, "fetch", stage, &human::bytes(*bytes as f64)),
+            Event::Fetched { stage, bytes, seconds, .. } => {
+                self.line(GOOD, "fetched", stage, &format!("{} in {}", human::bytes(*bytes as f64), human::seconds(*seconds)))
+            }
+            Event::Pushed { stage, bytes, .. } if self.verbose => self.line(DIM, "pushed", stage, &human::bytes(*bytes as f64)),
+            Event::InRemote { stage, .. } if self.verbose => self.line(DIM, "remote", stage, "nothing here needs what it gave"),
+            Event::Warning { message, help } => warning(message, help.as_deref()),
             Event::Cached { stage, .. } if self.verbose => self.line(DIM, "cached", stage, ""),
             Event::Blocked { stage, by } if self.verbose && by.is_empty() => self.line(DIM, "blocked", stage, "the run is stopping"),
             Event::Blocked { stage, by } if self.verbose => self.line(DIM, "blocked", stage, &format!("after {by}")),

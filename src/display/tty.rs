@@ -64,8 +64,10 @@ impl Tty {
 impl Observer for Tty {
     fn event(&self, event: &Event) {
         match event {
-            Event::Started { stage, .. } | Event::Waiting { stage, .. } => self.start(stage),
-            Event::Finished { stage, .. } | Event::Failed { stage, .. } | Event::Cached { stage, .. } => self.end(stage),
+            Event::Started { stage, .. } | Event::Waiting { stage, .. } | Event::Fetching { stage, .. } => self.start(stage),
+            Event::Finished { stage, .. } | Event::Failed { stage, .. } | Event::Cached { stage, .. } | Event::Fetched { stage, .. } => {
+                self.end(stage);
+            }
             Event::Progress { .. } => self.advance(event),
             _ => {}
         }

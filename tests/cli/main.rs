@@ -5,10 +5,15 @@
 mod check;
 mod include;
 mod info;
+#[cfg(feature = "cloud")]
+mod moto;
 mod pipelines;
 mod plan;
 mod probes;
+mod remote;
 mod run;
+#[cfg(feature = "cloud")]
+mod s3;
 mod signals;
 mod store;
 mod support;

@@ -86,7 +86,10 @@ impl Project {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qapipe"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
-        for name in ["QAPIPE_STORE", "QAPIPE_WORKER", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+        for name in std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("AWS_")) {
+            command.env_remove(name);
+        }
+        for name in ["QAPIPE_STORE", "QAPIPE_REMOTE", "QAPIPE_WORKER", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
             command.env_remove(name);
         }
         command

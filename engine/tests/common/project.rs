@@ -13,7 +13,8 @@ pub struct Project {
     pub kinds: Kinds,
 }
 
-/// What happened in one run: `cached a`, `started b: new stage`, `finished b`, `failed c: …`, `blocked d`, `restored e: out/y`, `kept e: out/y`.
+/// What happened in one run: `cached a`, `started b: new stage`, `finished b`, `failed c: …`, `blocked d`, `restored e: out/y`, `kept e: out/y`,
+/// `fetched f`, `in remote g`, `pushed h`, `warning: …`.
 pub struct Run {
     pub events: Vec<String>,
     pub outcome: Outcome,
@@ -26,6 +27,10 @@ impl Observer for Heard {
     fn event(&self, event: &Event) {
         let text = match event {
             Event::Cached { stage, .. } => format!("cached {stage}"),
+            Event::InRemote { stage, .. } => format!("in remote {stage}"),
+            Event::Fetched { stage, .. } => format!("fetched {stage}"),
+            Event::Pushed { stage, .. } => format!("pushed {stage}"),
+            Event::Warning { message, .. } => format!("warning: {message}"),
             Event::Waiting { stage, .. } => format!("waiting {stage}"),
             Event::Started { stage, because, .. } => format!("started {stage}: {because}"),
             Event::Finished { stage, unchanged, .. } => format!("finished {stage}{}", if *unchanged { ", unchanged" } else { "" }),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use qapipe_cache::{Record, Store};
+use qapipe_cache::{Artifact, Record, Store};
 use qapipe_engine::{ArtifactType, Outcome, Pipeline, StageOutcome, StageState};
 
 use super::lineage::{Chain, lineage};
@@ -69,7 +69,11 @@ impl Run<'_> {
         for output in &spec.outputs {
             let Some(table) = table_of(output.artifact) else { continue };
             let name = format!("{table}/{}.{}.{}.parquet", self.pipeline.name, spec.name, record.fingerprint.short());
-            let Some(artifact) = record.outputs.get(&output.name).filter(|_| anew || !self.tables.join(&name).exists()) else { continue };
+            let is_due = |artifact: &&Artifact| {
+                let is_here = stage.state != StageState::InRemote || self.store.check(artifact).is_ok();
+                anew || (is_here && !self.tables.join(&name).exists())
+            };
+            let Some(artifact) = record.outputs.get(&output.name).filter(is_due) else { continue };
             let record_of =
                 |index: usize| self.by_name.get(self.pipeline.stages[index].name.as_str()).and_then(|stage| stage.record.as_deref());
             let chain = chain.get_or_insert_with(|| Chain::of(self.pipeline, at, &record_of));
@@ -133,6 +137,8 @@ impl Run<'_> {
         let kind = self.position.get(stage.stage.as_str()).map_or("", |&at| self.pipeline.stages[at].kind.name());
         let state = match stage.state {
             StageState::Cached => "cached",
+            StageState::Fetched => "fetched",
+            StageState::InRemote => "remote",
             StageState::Ran => "ran",
             StageState::Failed(_) => "failed",
             StageState::Blocked => "blocked",
