@@ -1,13 +1,15 @@
 //! One pipeline over one store: what everything from planning to execution works on.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use qapipe_cache::{CacheError, StatCache, Store};
 
 use crate::decide::Decider;
-use crate::graph::{Graph, UnknownStage};
+use crate::graph::Graph;
 use crate::last::Last;
 use crate::pipeline::Pipeline;
+use crate::select::{Unknown, Where};
 use crate::worker::WorkerCommand;
 
 /// What the user chose for this run and what does not change results.
@@ -23,6 +25,8 @@ pub struct Options {
     pub force: Vec<String>,
     /// Stages to bring up to date, with what they need; empty means all.
     pub targets: Vec<String>,
+    /// Conditions that targets and stages to run again have to meet.
+    pub cells: Vec<Where>,
     /// Whether the network is off limits.
     pub offline: bool,
     /// How to start a worker; none where there is none.
@@ -41,6 +45,7 @@ impl std::default::Default for Options {
             keep_going: false,
             force: Vec::new(),
             targets: Vec::new(),
+            cells: Vec::new(),
             offline: false,
             worker: None,
             gpu: gpu_is_there(),
@@ -53,26 +58,26 @@ impl Options {
     /// The stages in question, by their numbers. To force a stage is to ask for it.
     ///
     /// # Errors
-    /// When a target or a forced stage does not exist, also where all stages are asked for.
-    pub fn selected(&self, graph: &Graph) -> Result<Vec<usize>, UnknownStage> {
-        let wanted = graph.subset(&[self.targets.as_slice(), &self.force].concat())?;
-        Ok(if self.targets.is_empty() { graph.order().to_vec() } else { wanted })
+    /// When a target or a forced stage does not exist, also where all stages are asked for; when no cell meets a condition.
+    pub fn selected(&self, graph: &Graph) -> Result<Vec<usize>, Unknown> {
+        let forced = self.forced(graph)?;
+        if self.targets.is_empty() && self.cells.is_empty() {
+            return Ok(graph.order().to_vec());
+        }
+        let named = if self.targets.is_empty() { graph.order().to_vec() } else { graph.find(&self.targets)? };
+        Ok(graph.with_ancestors(&[graph.among(named, &self.cells)?, forced].concat()))
+    }
+
+    /// The stages to run although their results are there.
+    fn forced(&self, graph: &Graph) -> Result<Vec<usize>, Unknown> {
+        let named = graph.find(&self.force)?;
+        if named.is_empty() { Ok(named) } else { graph.among(named, &self.cells) }
     }
 
     /// The same with the pipeline's own targets, where none are given.
     fn with_targets(mut self, pipeline: &Pipeline) -> Self {
         if self.targets.is_empty() {
             self.targets.clone_from(&pipeline.targets);
-        }
-        self
-    }
-
-    /// The same with stages to force called as they are called in the pipeline, whichever of their names was given.
-    fn by_own_names(mut self, pipeline: &Pipeline) -> Self {
-        for name in &mut self.force {
-            if let Some(stage) = pipeline.stage(name) {
-                stage.name.clone_into(name);
-            }
         }
         self
     }
@@ -91,9 +96,9 @@ pub enum EngineError {
     /// The store failed.
     #[error("store: {0}")]
     Cache(#[from] CacheError),
-    /// A stage that the user named does not exist.
+    /// A stage or an axis that the user named does not exist.
     #[error("{0}")]
-    UnknownStage(#[from] UnknownStage),
+    Unknown(#[from] Unknown),
     /// An input cannot be read while planning, or an output of a stage meets the store.
     #[error("{stage}: {error}")]
     Input {
@@ -112,6 +117,8 @@ pub struct Engine {
     pub(crate) options: Options,
     /// Stages in question, in topological order.
     pub(crate) selected: Vec<usize>,
+    /// The names of those to run although their results are there.
+    pub(crate) forced: HashSet<String>,
     pub(crate) stats: StatCache,
     pub(crate) last: Last,
 }
@@ -126,10 +133,10 @@ impl Engine {
         let graph = Graph::of(&pipeline);
         let options = options.with_targets(&pipeline);
         let selected = options.selected(&graph)?;
-        let options = options.by_own_names(&pipeline);
+        let forced = options.forced(&graph)?.into_iter().map(|stage| pipeline.stages[stage].name.clone()).collect();
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
-        Ok(Self { store, pipeline, graph, options, selected, stats, last })
+        Ok(Self { store, pipeline, graph, options, selected, forced, stats, last })
     }
 
     /// The pipeline.
