@@ -13,6 +13,8 @@ use crate::source::Origin;
 
 /// Most letters of a value in a name.
 const LONGEST: usize = 32;
+/// Most letters of a cell in the name of a stage: with the names of pipeline and stage it still makes a file's name.
+const WIDEST: usize = 64;
 
 /// One value of an axis.
 #[derive(Clone, Debug)]
@@ -137,13 +139,20 @@ impl Cell {
     }
 }
 
-/// `[rank=8,seed=1]`; nothing for a stage that depends on no axis.
+/// `[rank=8,seed=1]`; nothing for a stage that depends on no axis. What is too long is cut, and told apart by a digest.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, setting) in self.0.iter().enumerate() {
-            write!(f, "{}{}={}", if at == 0 { '[' } else { ',' }, setting.axis, setting.label)?;
+        if self.is_empty() {
+            return Ok(());
         }
-        f.write_str(if self.is_empty() { "" } else { "]" })
+        let settings: Vec<String> = self.0.iter().map(|setting| format!("{}={}", setting.axis, setting.label)).collect();
+        let text = settings.join(",");
+        if text.len() <= WIDEST {
+            return write!(f, "[{text}]");
+        }
+        let digest =
+            Digest::of_bytes(self.0.iter().map(|setting| format!("{}={};", setting.axis, setting.key)).collect::<String>().as_bytes());
+        write!(f, "[{}~{}]", &text[..WIDEST - 9], digest.short())
     }
 }
 
@@ -174,6 +183,16 @@ mod tests {
         assert_eq!(label(Raw::Text("a/b [c]".to_owned())), "a_b__c_");
         assert_eq!(label(Raw::Text(String::new())), "_");
         assert_eq!(label(Raw::Text(format!("{}end", "é".repeat(90)))).len(), LONGEST);
+    }
+
+    #[test]
+    fn a_cell_with_much_to_say_keeps_a_name_of_its_own() {
+        let cell = |last: i64| {
+            let axes = (0..4).map(|axis| (format!("axis_{axis}").into(), Raw::Text("x".repeat(30)))).chain([("n".into(), Raw::Int(last))]);
+            Cell(axes.map(|(axis, value)| Arc::new(Setting::new(&axis, Node::new(value, Span::default())).unwrap())).collect()).to_string()
+        };
+        assert_eq!(cell(1).len(), WIDEST + 2);
+        assert_ne!(cell(1), cell(2));
     }
 
     #[test]

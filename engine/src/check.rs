@@ -93,15 +93,7 @@ pub(crate) fn stage(entry: Entry, part: usize, kinds: &Kinds, stages: &HashSet<S
         sink.push(&span, || no_name("a stage", &name));
     }
     let kind = kind_of(&name, &span, &table, kinds, sink);
-    let mut draft = Draft {
-        name,
-        part,
-        span,
-        table,
-        kind,
-        sound: true,
-        ..Draft::default()
-    };
+    let mut draft = Draft { name, part, span, table, kind, sound: true, ..Draft::default() };
     if let (Some(kind), Raw::Table(table)) = (kind, &draft.table.value) {
         let mut checker = Checker::new(stages, sink);
         let mut check = StageCheck { kind, name: &draft.name, span: &draft.span, table, checker: &mut checker };

@@ -215,8 +215,8 @@ impl<'a> Checker<'a> {
         let selector = Selector::parse(named).filter(|selector| is_name(selector.family) && output.is_none_or(is_name));
         let Some(Selector { family, settings }) = selector else {
             let label = format!("`{}` is no reference", shown(text));
-            let help = "write `@stage` or `@stage.output`; of a matrix, `@stage[axis=value]` too".to_owned();
-            return self.complain(ty, node, |problem| problem.label(label).help(help));
+            let form = if text.contains('[') { "`@stage[axis=value]`" } else { "`@stage` or `@stage.output`" };
+            return self.complain(ty, node, |problem| problem.label(label).help(format!("write {form}")));
         };
         let cell = settings.into_iter().map(|(axis, value)| (axis.to_owned(), value.to_owned())).collect();
         let from = From::Stage { stage: family.to_owned(), cell, output: output.map(str::to_owned) };

@@ -7,6 +7,7 @@ use qapipe_cache::{CacheError, StatCache, Store};
 
 use crate::decide::Decider;
 use crate::graph::Graph;
+use crate::history;
 use crate::last::Last;
 use crate::pipeline::Pipeline;
 use crate::select::{Unknown, Where};
@@ -27,6 +28,8 @@ pub struct Options {
     pub targets: Vec<String>,
     /// Conditions that targets and stages to run again have to meet.
     pub cells: Vec<Where>,
+    /// Whether the targets are those that the last run of this pipeline left undone, of those that are targets otherwise.
+    pub left_over: bool,
     /// Whether the network is off limits.
     pub offline: bool,
     /// How to start a worker; none where there is none.
@@ -46,6 +49,7 @@ impl std::default::Default for Options {
             force: Vec::new(),
             targets: Vec::new(),
             cells: Vec::new(),
+            left_over: false,
             offline: false,
             worker: None,
             gpu: gpu_is_there(),
@@ -81,6 +85,14 @@ impl Options {
         }
         self
     }
+}
+
+/// Of some stages, those that the last run left undone, and all that these need.
+fn left_over(stages: &[usize], store: &Store, pipeline: &Pipeline, graph: &Graph) -> Vec<usize> {
+    let among: HashSet<usize> = stages.iter().copied().collect();
+    let left = history::left_over(store.root(), &pipeline.name);
+    let left: Vec<usize> = left.iter().filter_map(|stage| pipeline.index(stage)).filter(|stage| among.contains(stage)).collect();
+    graph.with_ancestors(&left)
 }
 
 /// Whether there is an NVIDIA GPU that CUDA may see.
@@ -132,7 +144,10 @@ impl Engine {
         crate::apart::check(&pipeline, &store)?;
         let graph = Graph::of(&pipeline);
         let options = options.with_targets(&pipeline);
-        let selected = options.selected(&graph)?;
+        let mut selected = options.selected(&graph)?;
+        if options.left_over {
+            selected = left_over(&selected, &store, &pipeline, &graph);
+        }
         let forced = options.forced(&graph)?.into_iter().map(|stage| pipeline.stages[stage].name.clone()).collect();
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
@@ -155,6 +170,12 @@ impl Engine {
     #[must_use]
     pub fn namesake(&self) -> Option<PathBuf> {
         self.last.namesake(&self.pipeline.file)
+    }
+
+    /// The stages in question, in topological order.
+    #[must_use]
+    pub fn selected(&self) -> &[usize] {
+        &self.selected
     }
 
     /// The store.

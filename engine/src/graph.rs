@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) kind: &'static str,
     /// Its place in the matrix.
     pub(crate) cell: Cell,
+    /// What is said behind the name of a family.
+    pub(crate) more: String,
 }
 
 /// An output that flows into a parameter.
@@ -44,7 +46,7 @@ impl Graph {
     pub fn of(pipeline: &Pipeline) -> Self {
         let mut graph = DiGraph::with_capacity(pipeline.stages.len(), pipeline.stages.len());
         for stage in &pipeline.stages {
-            graph.add_node(Node { name: stage.name.clone(), kind: stage.kind.name(), cell: stage.cell.clone() });
+            graph.add_node(Node { name: stage.name.clone(), kind: stage.kind.name(), cell: stage.cell.clone(), more: String::new() });
         }
         for (index, stage) in pipeline.stages.iter().enumerate() {
             for input in &stage.inputs {
@@ -154,6 +156,11 @@ impl Graph {
 
     pub(crate) fn name(&self, stage: usize) -> &str {
         &self.graph[NodeIndex::new(stage)].name
+    }
+
+    /// The name, and of a family how large it is.
+    pub(crate) fn label(&self, stage: usize) -> String {
+        format!("{}{}", self.name(stage), self.graph[NodeIndex::new(stage)].more)
     }
 
     pub(crate) fn kind(&self, stage: usize) -> &'static str {

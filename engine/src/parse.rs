@@ -20,7 +20,7 @@ use crate::source::{Problem, Sink, Sources};
 use crate::spread::{Drafted, too_many};
 use crate::substitute::Vars;
 use crate::table::table_of;
-use crate::{files, inherit};
+use crate::{files, inherit, seed};
 
 pub(crate) fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Pipeline, Diagnostics> {
     let mut sources = Sources::new(file, text, overrides);
@@ -87,6 +87,7 @@ impl Reader<'_> {
     }
 
     fn check(&self, mut parts: Vec<Part>, sink: &mut Sink) -> Read {
+        seed::hand_down(&mut parts, self.kinds);
         let mut heads = heads(&parts, sink);
         let strict = heads.iter().any(|head| head.strict);
         let mut vars = inherit::vars(&mut parts, &overrides::variables(self.overrides), sink);

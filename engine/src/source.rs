@@ -55,12 +55,14 @@ impl Span {
 pub(crate) struct Sources {
     /// The pipeline file, then those that it includes, each once.
     files: Vec<(PathBuf, Arc<str>)>,
-    overrides: Vec<Arc<str>>,
+    /// What each is given by, and its text.
+    overrides: Vec<(&'static str, Arc<str>)>,
 }
 
 impl Sources {
     pub(crate) fn new(file: &Path, text: &str, overrides: &[Override]) -> Self {
-        let overrides = overrides.iter().map(|o| Arc::from(o.to_string())).collect();
+        let by = |change: &Override| if change.sweep { Diagnostic::SWEEP } else { Diagnostic::OVERRIDE };
+        let overrides = overrides.iter().map(|change| (by(change), Arc::from(change.to_string()))).collect();
         Self { files: vec![(file.to_owned(), Arc::from(text))], overrides }
     }
 
@@ -89,7 +91,7 @@ impl Sources {
         let file = match span.origin {
             Origin::File(file) => file,
             Origin::Override(number) => match self.overrides.get(number as usize) {
-                Some(text) => return (PathBuf::from(Diagnostic::OVERRIDE), text),
+                Some((by, text)) => return (PathBuf::from(by), text),
                 None => 0,
             },
         };

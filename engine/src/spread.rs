@@ -244,7 +244,8 @@ impl Spreader<'_> {
         let (mut foreign, mut joins, mut joined) = (Vec::new(), Vec::new(), HashSet::new());
         for wanted in wanted.iter().flatten().flatten() {
             let Some(kin) = self.kin.get(&wanted.family) else { continue };
-            let free: Vec<Arc<str>> = kin.axes.iter().filter(|axis| wanted.fixed.iter().all(|fixed| fixed.axis != **axis)).cloned().collect();
+            let free: Vec<Arc<str>> =
+                kin.axes.iter().filter(|axis| wanted.fixed.iter().all(|fixed| fixed.axis != **axis)).cloned().collect();
             let new: Vec<Arc<str>> = free.iter().filter(|axis| known.insert(Arc::clone(axis))).cloned().collect();
             foreign.extend(new.into_iter().filter(|axis| !self.matrix.names().any(|name| name == axis)));
             if !kin.is_own && joined.insert((wanted.family.as_str(), wanted.fixed.clone())) {

@@ -224,8 +224,11 @@ impl Vars {
             sink.push(span, || match self.axes.len() {
                 0 => Problem::new(format!("`${{matrix.{axis}}}`: the file has no matrix"))
                     .help(format!("write `[matrix]` and `{axis} = [ … ]`")),
-                _ => Problem::new(format!("the matrix has no axis `{axis}`"))
-                    .help(suggest(name, "axes", self.axes.iter().map(String::as_str))),
+                _ => Problem::new(format!("the matrix has no axis `{axis}`")).help(suggest(
+                    name,
+                    "axes",
+                    self.axes.iter().map(String::as_str),
+                )),
             });
         }
         self.cell.get(name).map(|setting| setting.node.clone())

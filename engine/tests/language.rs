@@ -521,10 +521,13 @@ fn overrides_that_do_not_fit() {
     );
     assert_eq!(told("name=x"), "--set name=x: the name of a pipeline cannot be set from outside");
     assert_eq!(told("seed=x"), "--set seed=x: `seed` wants a whole number, 0 or more: this is text");
-    assert_eq!(told("rank=4"), "--set rank=4: `rank` cannot be set (what can be set: seed, numerics, vars.NAME, stages.STAGE.PARAMETER)");
+    assert_eq!(
+        told("rank=4"),
+        "--set rank=4: `rank` cannot be set (what can be set: seed, numerics, matrix.AXIS, vars.NAME, stages.STAGE.PARAMETER)"
+    );
     assert_eq!(
         told("stages.lora=4"),
-        "--set stages.lora=4: `stages.lora` cannot be set (what can be set: seed, numerics, vars.NAME, stages.STAGE.PARAMETER)"
+        "--set stages.lora=4: `stages.lora` cannot be set (what can be set: seed, numerics, matrix.AXIS, vars.NAME, stages.STAGE.PARAMETER)"
     );
     assert_eq!(
         errors(&command("c", "x = \"a\"", "[\"y\"]"), &["stages.c.inputs.z=b"]),

@@ -121,12 +121,12 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in "\\PC*", path in "\\PC{0,20}", value in "\\PC*") {
-        tell(&text, &[Override { path, value }]);
+        tell(&text, &[Override { path, value, sweep: false }]);
     }
 
     #[test]
     fn nothing_like_a_pipeline_panics(pieces in proptest::collection::vec(piece(), 0..40), sets in proptest::collection::vec((path(), piece()), 0..4)) {
-        let sets: Vec<Override> = sets.into_iter().map(|(path, value)| Override { path, value }).collect();
+        let sets: Vec<Override> = sets.into_iter().map(|(path, value)| Override { path, value, sweep: false }).collect();
         tell(&pieces.concat(), &sets);
     }
 }

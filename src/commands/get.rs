@@ -1,7 +1,7 @@
 //! `qapipe get`: a result out of the store.
 
 use qapipe_cache::{Artifact, Record};
-use qapipe_engine::{Engine, Options, nearest};
+use qapipe_engine::{Engine, EngineError, Options, nearest, stage_and_output};
 use serde_json::json;
 
 use super::session::Session;
@@ -11,9 +11,11 @@ use crate::project::{pipeline_and_stage, shown, text};
 
 pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
     let (file, wanted) = pipeline_and_stage(&args.words)?;
-    let (stage, output) = wanted.split_once('.').map_or((wanted.as_str(), None), |(stage, output)| (stage, Some(output)));
+    let (stage, output) = stage_and_output(&wanted);
     let options = Options { targets: vec![stage.to_owned()], device: args.machine.device, ..Options::default() };
-    let engine = session.engine(&file, &args.changes.set, options)?;
+    let engine = session.engine(&file, &args.changes.overrides(), options)?;
+    let one = engine.graph().find_one(stage).map_err(EngineError::from)?;
+    let stage = engine.pipeline().stages[one].name.as_str();
     let record = current(&engine, stage)?;
     let mut copied = Vec::new();
     for (name, artifact) in chosen(&record, stage, output)? {
@@ -37,7 +39,6 @@ pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
 /// The result that the stage has now.
 fn current(engine: &Engine, stage: &str) -> Result<Record, Failure> {
     let plan = engine.plan()?;
-    let stage = engine.pipeline().stage(stage).map_or(stage, |spec| spec.name.as_str());
     let key = plan.stages.iter().find(|planned| planned.stage == stage).and_then(|planned| planned.key);
     let record = key.map(|key| engine.store().record(&key)).transpose()?.flatten();
     record.ok_or_else(|| {
