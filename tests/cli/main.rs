@@ -5,6 +5,7 @@
 mod check;
 mod include;
 mod info;
+mod matrix;
 mod pipelines;
 mod plan;
 mod probes;
