@@ -114,8 +114,9 @@ impl Reader<'_> {
         let mut cells = Cells::new(part.root.take("matrix"), vars, sink);
         let mut drafts = Vec::with_capacity(stages.0.len());
         for entry in stages.0 {
-            for cell in cells.of(&entry, vars, sink) {
-                let (mut entry, before) = (entry.clone(), sink.count());
+            let cells = cells.of(&entry, vars, sink);
+            for (mut entry, cell) in std::iter::repeat_n(entry, cells.len()).zip(cells) {
+                let before = sink.count();
                 vars.enter(&cell);
                 vars.expand(&mut entry.node, sink);
                 // A broken variable was told where it stands, so that counting errors does not find it here.
