@@ -165,6 +165,7 @@ pub(crate) fn listed<'s>(settings: impl Iterator<Item = &'s Setting>) -> String 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::source::Span;
