@@ -72,10 +72,14 @@ impl Options {
         Ok(graph.with_ancestors(&[graph.among(named, &self.cells)?, forced].concat()))
     }
 
-    /// The stages to run although their results are there.
+    /// The stages to run although their results are there. Conditions hold for cells alone: a stage that hangs on no axis was meant by its name.
     fn forced(&self, graph: &Graph) -> Result<Vec<usize>, Unknown> {
-        let named = graph.find(&self.force)?;
-        if named.is_empty() { Ok(named) } else { graph.among(named, &self.cells) }
+        let (mut plain, cells): (Vec<usize>, Vec<usize>) =
+            graph.find(&self.force)?.into_iter().partition(|&stage| graph.cell(stage).is_empty());
+        if !cells.is_empty() {
+            plain.extend(graph.among(cells, &self.cells)?);
+        }
+        Ok(plain)
     }
 
     /// The same with the pipeline's own targets, where none are given.

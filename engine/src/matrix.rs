@@ -14,7 +14,7 @@ use crate::source::{Problem, Sink, Span};
 
 /// What a matrix holds besides axes.
 pub(crate) const RULES: [&str; 2] = ["exclude", "include"];
-/// Most cells of a matrix, and most stages of a pipeline that come out of matrices.
+/// Most cells of a matrix, and most stages that it makes.
 pub(crate) const MOST: usize = 100_000;
 
 /// An axis and its values.

@@ -136,6 +136,7 @@ fn a_forced_family_runs_again() {
         let cells = cells.iter().map(|cell| cell.parse().unwrap()).collect();
         project.run_with(Options { force: vec![name.to_owned()], cells, ..Options::default() }).ran().len()
     };
+    assert_eq!(force("root", &["word=a"]), 1, "a stage without axes is meant by its name");
     assert_eq!((force("say", &[]), force("say[word=b]", &[]), force("say", &["word=a,c"])), (3, 1, 2));
 }
 
