@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use qapipe_engine::Override;
+use qapipe_engine::{Override, Where};
 
 use crate::kinds::KindName;
 
@@ -80,6 +80,10 @@ Examples:
   qapipe run                                          what pipeline.toml means: its `targets`, or all stages
   qapipe run pipelines/minilm_squad.toml scores       one stage, with what it needs
   qapipe run --set stages.tuned.train.epochs=3 --set vars.squad=/data/squad
+  qapipe run --sweep stages.lora.rank=4,8 --sweep seed=1,2
+                                                      every combination, as cells of a matrix
+  qapipe run pipelines/lora_ranks.toml --where rank=8 only these cells, with what they need
+  qapipe run --failed                                 what failed in the last run
   qapipe run --device cuda:0 --keep-going
   qapipe run --force tuned                            again, although its result is there
   qapipe run --json | jq -r 'select(.event == \"finished\").stage'")]
@@ -90,6 +94,7 @@ Examples:
   qapipe plan                                         the decision for every stage
   qapipe plan --set stages.tuned.train.lr=1e-4        what that change would cost
   qapipe plan -q                                      only the stages that would run
+  qapipe plan -v pipelines/lora_ranks.toml            every cell of a large matrix, each in a row
   qapipe plan --check || echo 'results are out of date'")]
     Plan(Plan),
     /// Explain why a stage would run, down to the root cause
@@ -98,6 +103,7 @@ Examples:
 Examples:
   qapipe why scores                                   a stage of pipeline.toml
   qapipe why pipelines/bert_base.toml tuned
+  qapipe why pipelines/lora_ranks.toml 'lora[rank=8,seed=1]'
   qapipe why scores --set stages.tuned.train.lr=1e-4  before you decide")]
     Why(Why),
     /// Check a pipeline: syntax, types, references, files
@@ -135,7 +141,8 @@ Tables for --sql: metrics (a row an evaluation), predictions (a question), train
     /// Draw a pipeline's graph
     #[command(after_help = "\
 Examples:
-  qapipe graph                                        as text
+  qapipe graph                                        as text; a stage of the matrix once, with its size
+  qapipe graph -v                                     every cell
   qapipe graph --dot | dot -Tpdf > graph.pdf
   qapipe graph --mermaid                              for Markdown
   qapipe graph pipelines/bert_base.toml --svg > graph.svg")]
@@ -165,6 +172,7 @@ Examples:
 Examples:
   qapipe get tuned -o out                             all outputs of a stage: out/<output>
   qapipe get tuned.model -o out                       one output: out/model
+  qapipe get pipelines/lora_ranks.toml 'lora[rank=8,seed=1].model'
   qapipe get pipelines/bert_base.toml scores.predictions")]
     Get(Get),
     /// Say what torch, CUDA and the machine are
@@ -203,9 +211,19 @@ Examples:
 /// A pipeline and what to replace in it.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Changes {
-    /// Replace a value: vars.NAME=…, seed=…, stages.STAGE.PARAMETER=… (may be repeated)
+    /// Replace a value: vars.NAME=…, seed=…, matrix.AXIS=[…], stages.STAGE.PARAMETER=… (may be repeated)
     #[arg(long = "set", value_name = "PATH=VALUE")]
-    pub(crate) set: Vec<Override>,
+    set: Vec<Override>,
+    /// Try several values, as an axis of the matrix: stages.STAGE.PARAMETER=V1,V2,… (repeated: all combinations)
+    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep)]
+    sweep: Vec<Override>,
+}
+
+impl Changes {
+    /// All of them.
+    pub(crate) fn overrides(&self) -> Vec<Override> {
+        [self.set.as_slice(), &self.sweep].concat()
+    }
 }
 
 /// Where stages run; part of no result unless a pipeline says `numerics = "strict"`.
@@ -222,9 +240,12 @@ pub(crate) struct Work {
     /// Pipeline file, or a folder with a pipeline.toml [default: pipeline.toml]
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) pipeline: Option<PathBuf>,
-    /// Only these stages, with what they need [default: the pipeline's targets, or all]
+    /// Only these stages, with what they need; of a matrix all cells, or lora[rank=8] [default: the pipeline's targets, or all]
     #[arg(value_name = "STAGE")]
     pub(crate) stages: Vec<String>,
+    /// Of these stages only the cells with such a value, with what they need (repeated: all conditions hold)
+    #[arg(long = "where", value_name = "AXIS=VALUE,…")]
+    pub(crate) cells: Vec<Where>,
     #[command(flatten)]
     pub(crate) changes: Changes,
     #[command(flatten)]
@@ -241,9 +262,12 @@ pub(crate) struct Run {
     /// Threads that stages share [default: one for each core]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
-    /// After a failure, go on with stages that do not need what failed
+    /// After a failure, go on with stages that do not need what failed; cells of a matrix always do
     #[arg(short, long)]
     pub(crate) keep_going: bool,
+    /// Only stages that failed, were stopped or could not run in the last run of the pipeline, with what they need
+    #[arg(long)]
+    pub(crate) failed: bool,
     /// Use no network and no remote; what the hub gave before is found in its cache
     #[arg(long)]
     pub(crate) offline: bool,

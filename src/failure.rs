@@ -178,8 +178,8 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Cache(error) => error.into(),
-            EngineError::UnknownStage(unknown) => {
-                let failure = Self::usage(format!("no stage `{}`", unknown.name));
+            EngineError::Unknown(unknown) => {
+                let failure = Self::usage(unknown.message());
                 match unknown.help {
                     Some(help) => failure.help(help),
                     None => failure,

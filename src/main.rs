@@ -6,6 +6,7 @@ mod crash;
 mod diagnostics;
 mod display;
 mod failure;
+mod families;
 mod grid;
 mod human;
 mod interrupt;

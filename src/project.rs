@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use qapipe_cache::Store;
+use qapipe_engine::family;
 
 use crate::failure::Failure;
 
@@ -42,10 +43,10 @@ pub(crate) fn pipeline_file(given: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Whether a word can only be a stage: names of stages hold no dot and no slash, and no folder with a pipeline is called so.
+/// Whether a word can only be a stage: but for values of a matrix, names of stages hold no dot and no slash, and no folder with a pipeline is called so.
 fn is_stage(word: &Path) -> bool {
     let text = word.to_string_lossy();
-    !text.contains(['.', '/']) && !word.is_file() && !word.join(PIPELINE).is_file()
+    !family(&text).contains(['.', '/']) && !word.is_file() && !word.join(PIPELINE).is_file()
 }
 
 /// The folder of the store that belongs to a pipeline's folder.

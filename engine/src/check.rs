@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::cell::Cell;
 use crate::check_value::{Canonical, Checked, Checker};
 use crate::kind::StageKind;
 use crate::kinds::Kinds;
@@ -27,12 +28,15 @@ pub(crate) const COMMON_SEED: Param =
     Param::optional("seed", Ty::Int { min: 0, max: i64::MAX }, "Seed of this stage's random numbers, instead of the pipeline's.");
 
 /// A stage whose own table has been checked, but not what it refers to.
+#[derive(Clone, Default)]
 pub(crate) struct Draft {
     /// As its own file calls it.
     pub(crate) name: String,
     /// The number of the part that it stands in.
     pub(crate) part: usize,
     pub(crate) span: Span,
+    /// Its place in the matrix.
+    pub(crate) cell: Cell,
     pub(crate) table: Node,
     /// Nothing if the kind is unknown.
     pub(crate) kind: Option<&'static dyn StageKind>,
@@ -47,6 +51,7 @@ pub(crate) struct Draft {
 }
 
 /// An input before references are resolved.
+#[derive(Clone)]
 pub(crate) struct DraftInput {
     pub(crate) param: String,
     pub(crate) from: From,
@@ -57,8 +62,14 @@ pub(crate) struct DraftInput {
 }
 
 /// Where an input is said to come from.
+#[derive(Clone)]
 pub(crate) enum From {
-    Stage { stage: String, output: Option<String> },
+    Stage {
+        stage: String,
+        /// Axes and values, where some cells are meant.
+        cell: Vec<(String, String)>,
+        output: Option<String>,
+    },
     Path(String),
 }
 
@@ -82,19 +93,7 @@ pub(crate) fn stage(entry: Entry, part: usize, kinds: &Kinds, stages: &HashSet<S
         sink.push(&span, || no_name("a stage", &name));
     }
     let kind = kind_of(&name, &span, &table, kinds, sink);
-    let mut draft = Draft {
-        name,
-        part,
-        span,
-        table,
-        kind,
-        sound: true,
-        values: Values::default(),
-        explicit: Values::default(),
-        inputs: Vec::new(),
-        seed: None,
-        first_output: None,
-    };
+    let mut draft = Draft { name, part, span, table, kind, sound: true, ..Draft::default() };
     if let (Some(kind), Raw::Table(table)) = (kind, &draft.table.value) {
         let mut checker = Checker::new(stages, sink);
         let mut check = StageCheck { kind, name: &draft.name, span: &draft.span, table, checker: &mut checker };

@@ -10,6 +10,7 @@ use crate::name::{is_name, no_name, shown};
 use crate::nearest::{nearest, suggest};
 use crate::param::{Accepts, Default, Param, Role, Ty};
 use crate::raw::{Node, Raw, Table};
+use crate::selector::{Selector, stage_and_output};
 use crate::source::{Problem, Sink, Span};
 use crate::ty_text::wanted;
 
@@ -210,13 +211,15 @@ impl<'a> Checker<'a> {
     }
 
     fn reference(&mut self, ty: &Ty, accepts: Accepts, text: &str, node: &Node) -> Option<Checked> {
-        let inside = text.strip_prefix('@').unwrap_or(text);
-        let (stage, output) = inside.split_once('.').map_or((inside, None), |(stage, output)| (stage, Some(output)));
-        if !is_name(stage) || output.is_some_and(|output| !is_name(output)) {
+        let (named, output) = stage_and_output(text.strip_prefix('@').unwrap_or(text));
+        let selector = Selector::parse(named).filter(|selector| is_name(selector.family) && output.is_none_or(is_name));
+        let Some(Selector { family, settings }) = selector else {
             let label = format!("`{}` is no reference", shown(text));
-            return self.complain(ty, node, |problem| problem.label(label).help("write `@stage` or `@stage.output`".to_owned()));
-        }
-        let from = From::Stage { stage: stage.to_owned(), output: output.map(str::to_owned) };
+            let form = if text.contains('[') { "`@stage[axis=value]`" } else { "`@stage` or `@stage.output`" };
+            return self.complain(ty, node, |problem| problem.label(label).help(format!("write {form}")));
+        };
+        let cell = settings.into_iter().map(|(axis, value)| (axis.to_owned(), value.to_owned())).collect();
+        let from = From::Stage { stage: family.to_owned(), cell, output: output.map(str::to_owned) };
         Some(self.input(from, accepts, text, node))
     }
 

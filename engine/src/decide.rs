@@ -191,7 +191,7 @@ impl<'a> Decider<'a> {
     }
 
     fn look_up(&self, spec: &StageSpec, key: &Digest, facets: &Facets) -> Result<Verdict, StageError> {
-        if self.engine.options.force.contains(&spec.name) {
+        if self.engine.forced.contains(&spec.name) {
             return Ok(Verdict::Run(Reason::Forced));
         }
         let found = self.engine.store.record(key).map_err(|error| cache_error(&error))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// One error in a pipeline file or an override.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
-    /// The file, or [`Diagnostic::OVERRIDE`].
+    /// The file, or [`Diagnostic::OVERRIDE`] or [`Diagnostic::SWEEP`].
     pub file: PathBuf,
     /// The file's whole text, or the override's.
     pub source: Arc<str>,
@@ -25,6 +25,8 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Stands in `file` where `source` is an override rather than a file's text.
     pub const OVERRIDE: &'static str = "--set";
+    /// The same where it is one of several values.
+    pub const SWEEP: &'static str = "--sweep";
 
     /// Line and column of the span's start, both from 1, columns in characters.
     pub fn position(&self) -> (usize, usize) {
@@ -41,8 +43,8 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.file.as_os_str() == Self::OVERRIDE {
-            write!(f, "{} {}: {}", Self::OVERRIDE, self.source, self.message)?;
+        if [Self::OVERRIDE, Self::SWEEP].iter().any(|name| self.file.as_os_str() == *name) {
+            write!(f, "{} {}: {}", self.file.display(), self.source, self.message)?;
         } else {
             let (line, column) = self.position();
             write!(f, "{}:{line}:{column}: {}", self.file.display(), self.message)?;

@@ -1,5 +1,6 @@
 //! One pipeline over one store: what everything from planning to execution works on.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,9 +8,11 @@ use qapipe_cache::{CacheError, Digest, Record, Remote, RemoteError, StatCache, S
 
 use crate::away::{Away, Warning};
 use crate::decide::Decider;
-use crate::graph::{Graph, UnknownStage};
+use crate::graph::Graph;
+use crate::history;
 use crate::last::Last;
 use crate::pipeline::Pipeline;
+use crate::select::{Unknown, Where};
 use crate::worker::WorkerCommand;
 
 /// What the user chose for this run and what does not change results.
@@ -25,6 +28,10 @@ pub struct Options {
     pub force: Vec<String>,
     /// Stages to bring up to date, with what they need; empty means all.
     pub targets: Vec<String>,
+    /// Conditions that targets and stages to run again have to meet.
+    pub cells: Vec<Where>,
+    /// Whether the targets are those that the last run of this pipeline left undone, of those that are targets otherwise.
+    pub left_over: bool,
     /// Whether the network is off limits.
     pub offline: bool,
     /// Where results are looked for that are not in the store; not asked when `offline`.
@@ -47,6 +54,8 @@ impl std::default::Default for Options {
             keep_going: false,
             force: Vec::new(),
             targets: Vec::new(),
+            cells: Vec::new(),
+            left_over: false,
             offline: false,
             remote: None,
             push: false,
@@ -61,10 +70,24 @@ impl Options {
     /// The stages in question, by their numbers. To force a stage is to ask for it.
     ///
     /// # Errors
-    /// When a target or a forced stage does not exist, also where all stages are asked for.
-    pub fn selected(&self, graph: &Graph) -> Result<Vec<usize>, UnknownStage> {
-        let wanted = graph.subset(&[self.targets.as_slice(), &self.force].concat())?;
-        Ok(if self.targets.is_empty() { graph.order().to_vec() } else { wanted })
+    /// When a target or a forced stage does not exist, also where all stages are asked for; when no cell meets a condition.
+    pub fn selected(&self, graph: &Graph) -> Result<Vec<usize>, Unknown> {
+        let forced = self.forced(graph)?;
+        if self.targets.is_empty() && self.cells.is_empty() {
+            return Ok(graph.order().to_vec());
+        }
+        let named = if self.targets.is_empty() { graph.order().to_vec() } else { graph.find(&self.targets)? };
+        Ok(graph.with_ancestors(&[graph.among(named, &self.cells)?, forced].concat()))
+    }
+
+    /// The stages to run although their results are there. Conditions hold for cells alone: a stage that hangs on no axis was meant by its name.
+    fn forced(&self, graph: &Graph) -> Result<Vec<usize>, Unknown> {
+        let (mut plain, cells): (Vec<usize>, Vec<usize>) =
+            graph.find(&self.force)?.into_iter().partition(|&stage| graph.cell(stage).is_empty());
+        if !cells.is_empty() {
+            plain.extend(graph.among(cells, &self.cells)?);
+        }
+        Ok(plain)
     }
 
     /// The same with the pipeline's own targets, where none are given.
@@ -74,16 +97,14 @@ impl Options {
         }
         self
     }
+}
 
-    /// The same with stages to force called as they are called in the pipeline, whichever of their names was given.
-    fn by_own_names(mut self, pipeline: &Pipeline) -> Self {
-        for name in &mut self.force {
-            if let Some(stage) = pipeline.stage(name) {
-                stage.name.clone_into(name);
-            }
-        }
-        self
-    }
+/// Of some stages, those that the last run left undone, and all that these need.
+fn left_over(stages: &[usize], store: &Store, pipeline: &Pipeline, graph: &Graph) -> Vec<usize> {
+    let among: HashSet<usize> = stages.iter().copied().collect();
+    let left = history::left_over(store.root(), &pipeline.name);
+    let left: Vec<usize> = left.iter().filter_map(|stage| pipeline.index(stage)).filter(|stage| among.contains(stage)).collect();
+    graph.with_ancestors(&left)
 }
 
 /// Whether there is an NVIDIA GPU that CUDA may see.
@@ -99,9 +120,9 @@ pub enum EngineError {
     /// The store failed.
     #[error("store: {0}")]
     Cache(#[from] CacheError),
-    /// A stage that the user named does not exist.
+    /// A stage or an axis that the user named does not exist.
     #[error("{0}")]
-    UnknownStage(#[from] UnknownStage),
+    Unknown(#[from] Unknown),
     /// An input cannot be read while planning, or an output of a stage meets the store.
     #[error("{stage}: {error}")]
     Input {
@@ -120,6 +141,8 @@ pub struct Engine {
     pub(crate) options: Options,
     /// Stages in question, in topological order.
     pub(crate) selected: Vec<usize>,
+    /// The names of those to run although their results are there.
+    pub(crate) forced: HashSet<String>,
     pub(crate) stats: StatCache,
     pub(crate) last: Last,
     pub(crate) away: Away,
@@ -134,12 +157,15 @@ impl Engine {
         crate::apart::check(&pipeline, &store)?;
         let graph = Graph::of(&pipeline);
         let options = options.with_targets(&pipeline);
-        let selected = options.selected(&graph)?;
-        let options = options.by_own_names(&pipeline);
+        let mut selected = options.selected(&graph)?;
+        if options.left_over {
+            selected = left_over(&selected, &store, &pipeline, &graph);
+        }
+        let forced = options.forced(&graph)?.into_iter().map(|stage| pipeline.stages[stage].name.clone()).collect();
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
         let away = Away::new(options.remote.clone().filter(|_| !options.offline));
-        Ok(Self { store, pipeline, graph, options, selected, stats, last, away })
+        Ok(Self { store, pipeline, graph, options, selected, forced, stats, last, away })
     }
 
     /// The pipeline.
@@ -158,6 +184,12 @@ impl Engine {
     #[must_use]
     pub fn namesake(&self) -> Option<PathBuf> {
         self.last.namesake(&self.pipeline.file)
+    }
+
+    /// The stages in question, in topological order.
+    #[must_use]
+    pub fn selected(&self) -> &[usize] {
+        &self.selected
     }
 
     /// The store.

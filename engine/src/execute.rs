@@ -100,7 +100,7 @@ struct Run<'a> {
     ready: BTreeSet<usize>,
     /// For each key that one stage is to compute, the other stages that wait for that: two of one run never meet at the lock.
     equals: HashMap<Digest, Vec<usize>>,
-    /// After a failure no new stage starts, unless the user asked to keep going.
+    /// After a failure no new stage starts, unless it was one of a matrix, or the user asked to keep going.
     stopping: bool,
     /// Where results go that are to be sent to the remote.
     parcels: Weak<mpsc::Sender<Parcel>>,
@@ -465,11 +465,17 @@ impl<'a> Run<'a> {
         self.engine.away.fetch(store, shared, |remote| remote.fetch_output(store, shared, output, &())).map(drop)
     }
 
-    /// A changed input is the user at work, not a failure of the experiment: what does not depend on it goes on.
     fn fail(&mut self, stage: usize, error: StageError, key: Option<Digest>) {
-        self.stopping |= error.class != ErrorClass::Stale && !self.engine.options.keep_going;
+        self.stopping |= !self.engine.options.keep_going && !self.stays_alone(stage, error.class);
         self.observer.event(&Event::Failed { stage: self.name(stage), error: error.clone() });
         self.states[stage] = State::Failed(error, key);
+    }
+
+    /// Whether a failure is no reason to stop: a changed input is the user at work, not a failure of the experiment; and that one cell of a
+    /// matrix comes to nothing says little about the others.
+    fn stays_alone(&self, stage: usize, class: ErrorClass) -> bool {
+        let is_cell = !self.engine.pipeline.stages[stage].cell.is_empty();
+        class == ErrorClass::Stale || (is_cell && matches!(class, ErrorClass::Failed | ErrorClass::OutOfMemory))
     }
 
     fn block_rest(&mut self) {

@@ -1,20 +1,21 @@
 //! The graph of a pipeline's stages.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
-use crate::nearest::suggest;
+use crate::cell::Cell;
 use crate::pipeline::{Pipeline, Source};
+use crate::select::{self, Directory, Unknown, Where};
 
 /// The stages of a pipeline and what flows between them. Stages are named by their index in the pipeline.
 #[derive(Clone, Debug)]
 pub struct Graph {
     pub(crate) title: String,
-    graph: DiGraph<Node, Edge>,
+    pub(crate) graph: DiGraph<Node, Edge>,
     order: Vec<usize>,
     /// Other names of stages.
     aliases: BTreeMap<String, usize>,
@@ -22,9 +23,13 @@ pub struct Graph {
 
 /// A stage in the graph.
 #[derive(Clone, Debug)]
-struct Node {
-    name: String,
-    kind: &'static str,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    /// Its place in the matrix.
+    pub(crate) cell: Cell,
+    /// What is said behind the name of a family.
+    pub(crate) more: String,
 }
 
 /// An output that flows into a parameter.
@@ -36,22 +41,12 @@ pub(crate) struct Edge {
     pub(crate) output: String,
 }
 
-/// A stage was asked for that the pipeline does not have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no stage `{name}`{}", help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default())]
-pub struct UnknownStage {
-    /// What was asked for.
-    pub name: String,
-    /// The nearest name, or what there is.
-    pub help: Option<String>,
-}
-
 impl Graph {
     /// The graph of a checked pipeline.
     pub fn of(pipeline: &Pipeline) -> Self {
         let mut graph = DiGraph::with_capacity(pipeline.stages.len(), pipeline.stages.len());
         for stage in &pipeline.stages {
-            graph.add_node(Node { name: stage.name.clone(), kind: stage.kind.name() });
+            graph.add_node(Node { name: stage.name.clone(), kind: stage.kind.name(), cell: stage.cell.clone(), more: String::new() });
         }
         for (index, stage) in pipeline.stages.iter().enumerate() {
             for input in &stage.inputs {
@@ -62,8 +57,12 @@ impl Graph {
                 }
             }
         }
+        Self::new(pipeline.name.clone(), graph, pipeline.aliases.clone())
+    }
+
+    pub(crate) fn new(title: String, graph: DiGraph<Node, Edge>, aliases: BTreeMap<String, usize>) -> Self {
         let order = topological(&graph);
-        Self { title: pipeline.name.clone(), graph, order, aliases: pipeline.aliases.clone() }
+        Self { title, graph, order, aliases }
     }
 
     /// Number of stages.
@@ -101,33 +100,71 @@ impl Graph {
         self.reachable(&[stage], Direction::Outgoing).into_iter().filter(|&other| other != stage).collect()
     }
 
-    /// The named stages and all that they depend on, in topological order; all stages if none is named.
+    /// The stages that names mean, in their order. The name of a family means all of its stages, one with some values those that have them.
     ///
     /// # Errors
     /// Where a name is no stage's.
-    pub fn subset(&self, targets: &[String]) -> Result<Vec<usize>, UnknownStage> {
-        if targets.is_empty() {
-            return Ok(self.order.clone());
+    pub fn find(&self, names: &[String]) -> Result<Vec<usize>, Unknown> {
+        if names.is_empty() {
+            return Ok(Vec::new());
         }
-        let index: HashMap<&str, usize> = self.names().enumerate().map(|(index, name)| (name, index)).collect();
-        let wanted = targets.iter().map(|name| {
-            let names = self.names().chain(self.aliases.keys().map(String::as_str));
-            let unknown = || UnknownStage { name: name.clone(), help: suggest(name, "stages", names) };
-            index.get(name.as_str()).or_else(|| self.aliases.get(name)).copied().ok_or_else(unknown)
-        });
-        Ok(self.reachable(&wanted.collect::<Result<Vec<_>, _>>()?, Direction::Incoming))
+        let own = (0..self.len()).map(|stage| (self.name(stage), stage));
+        let directory = Directory::new(self.aliases.iter().map(|(alias, stage)| (alias.as_str(), *stage)).chain(own));
+        let found = names.iter().map(|name| directory.find(name, &|stage| self.cell(stage)));
+        Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// The stages that names mean and all that they depend on, in topological order; all stages if none is named.
+    ///
+    /// # Errors
+    /// Where a name is no stage's.
+    pub fn subset(&self, names: &[String]) -> Result<Vec<usize>, Unknown> {
+        if names.is_empty() { Ok(self.order.clone()) } else { Ok(self.with_ancestors(&self.find(names)?)) }
+    }
+
+    /// The one stage that a name means.
+    ///
+    /// # Errors
+    /// Where it means none, or several.
+    pub fn find_one(&self, name: &str) -> Result<usize, Unknown> {
+        match self.find(&[name.to_owned()])?[..] {
+            [stage] => Ok(stage),
+            ref several => {
+                let first = several.first().map(|&stage| self.name(stage)).unwrap_or_default();
+                let help = format!("it stands for {}; name one, such as `{first}`", several.len());
+                Err(Unknown { what: "single stage", name: name.to_owned(), help: Some(help) })
+            }
+        }
+    }
+
+    /// Those of some stages that meet all conditions.
+    ///
+    /// # Errors
+    /// Where an axis or a value is not among them.
+    pub fn among(&self, stages: Vec<usize>, conditions: &[Where]) -> Result<Vec<usize>, Unknown> {
+        select::among(stages, conditions, &|stage| self.cell(stage))
+    }
+
+    /// These stages and all that they depend on, in topological order.
+    pub fn with_ancestors(&self, stages: &[usize]) -> Vec<usize> {
+        self.reachable(stages, Direction::Incoming)
+    }
+
+    pub(crate) fn cell(&self, stage: usize) -> &Cell {
+        &self.graph[NodeIndex::new(stage)].cell
     }
 
     pub(crate) fn name(&self, stage: usize) -> &str {
         &self.graph[NodeIndex::new(stage)].name
     }
 
-    pub(crate) fn kind(&self, stage: usize) -> &'static str {
-        self.graph[NodeIndex::new(stage)].kind
+    /// The name, and of a family how large it is.
+    pub(crate) fn label(&self, stage: usize) -> String {
+        format!("{}{}", self.name(stage), self.graph[NodeIndex::new(stage)].more)
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.graph.raw_nodes().iter().map(|node| node.weight.name.as_str())
+    pub(crate) fn kind(&self, stage: usize) -> &'static str {
+        self.graph[NodeIndex::new(stage)].kind
     }
 
     /// What flows into a stage, in the order of its parameters.

@@ -66,7 +66,7 @@ impl Graph {
              <text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\" font-size=\"13\" fill=\"#111827\">{}</text>\
              <text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\" font-size=\"11\" fill=\"#6b7280\">{}</text></g>",
             y + 19,
-            entities(self.name(stage)),
+            entities(&self.label(stage)),
             y + 35,
             entities(self.kind(stage)),
         );
@@ -96,7 +96,7 @@ impl Layout {
         let mut boxes = vec![Plate::default(); graph.len()];
         let mut x = MARGIN;
         for column in &columns {
-            let letters = column.iter().map(|&stage| graph.name(stage).len().max(graph.kind(stage).len())).max().unwrap_or(0);
+            let letters = column.iter().map(|&stage| graph.label(stage).chars().count().max(graph.kind(stage).len())).max().unwrap_or(0);
             let width = letters * LETTER + 2 * MARGIN;
             let top = (height - (column.len() * (HEIGHT + GAP)).saturating_sub(GAP)) / 2;
             for (row, &stage) in column.iter().enumerate() {

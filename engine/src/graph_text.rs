@@ -12,11 +12,11 @@ impl Graph {
     pub fn to_text(&self) -> String {
         let depths = self.depths();
         let indent = |stage: usize| 2 * depths[stage].min(INDENT);
-        let left = (0..self.len()).map(|stage| indent(stage) + self.name(stage).len()).max().unwrap_or(0);
+        let left = (0..self.len()).map(|stage| indent(stage) + self.label(stage).chars().count()).max().unwrap_or(0);
         let middle = (0..self.len()).map(|stage| self.kind(stage).len()).max().unwrap_or(0);
         let mut text = String::new();
         for &stage in self.order() {
-            let name = format!("{:indent$}{}", "", self.name(stage), indent = indent(stage));
+            let name = format!("{:indent$}{}", "", self.label(stage), indent = indent(stage));
             let reads = self.incoming(stage).into_iter().map(|(from, edge)| self.reads(from, edge)).collect::<Vec<_>>().join(", ");
             let line = format!("{name:left$}  {:middle$}  {reads}", self.kind(stage));
             text.push_str(line.trim_end());
@@ -30,7 +30,8 @@ impl Graph {
         let mut text =
             format!("digraph \"{}\" {{\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n", quoted(&self.title));
         for stage in 0..self.len() {
-            let _ = writeln!(text, "  \"{0}\" [label=\"{0}\\n{1}\"];", quoted(self.name(stage)), quoted(self.kind(stage)));
+            let (name, label) = (quoted(self.name(stage)), quoted(&self.label(stage)));
+            let _ = writeln!(text, "  \"{name}\" [label=\"{label}\\n{}\"];", quoted(self.kind(stage)));
         }
         for &stage in self.order() {
             for (from, edge) in self.incoming(stage) {
@@ -46,7 +47,7 @@ impl Graph {
     pub fn to_mermaid(&self) -> String {
         let mut text = "flowchart LR\n".to_owned();
         for stage in 0..self.len() {
-            let _ = writeln!(text, "  s{stage}[\"{}<br/><i>{}</i>\"]", entities(self.name(stage)), entities(self.kind(stage)));
+            let _ = writeln!(text, "  s{stage}[\"{}<br/><i>{}</i>\"]", entities(&self.label(stage)), entities(self.kind(stage)));
         }
         for &stage in self.order() {
             for (from, edge) in self.incoming(stage) {

@@ -8,9 +8,9 @@ use crate::raw::{Node, Raw, Table};
 use crate::source::{Problem, Sink, Span};
 
 /// What a pipeline file may hold.
-const KEYS: [&str; 7] = ["name", "include", "seed", "numerics", "targets", "vars", "stages"];
+const KEYS: [&str; 8] = ["name", "include", "seed", "numerics", "targets", "vars", "matrix", "stages"];
 /// What it will hold one day.
-const RESERVED: [&str; 2] = ["matrix", "extends"];
+const RESERVED: [&str; 1] = ["extends"];
 
 /// The top of the file.
 #[derive(Default)]

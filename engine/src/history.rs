@@ -1,5 +1,7 @@
 //! Runs of the past, read back from their folders.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -30,10 +32,42 @@ pub struct PastRun {
 /// The runs of a store, newest first.
 #[must_use]
 pub fn runs(root: &Path) -> Vec<PastRun> {
+    newest_first(root).iter().filter_map(|run| past_run(root, run)).collect()
+}
+
+/// The names of all runs.
+fn newest_first(root: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(root.join("runs")).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort_unstable_by(|a, b| b.cmp(a));
-    names.iter().filter_map(|run| past_run(root, run)).collect()
+    names
+}
+
+/// The stages that the last run of a pipeline left undone: those that failed, were stopped or could not run. Of a run that was killed, those that
+/// were running.
+pub(crate) fn left_over(root: &Path, pipeline: &str) -> Vec<String> {
+    let is_its = |event: &Event| matches!(event, Event::RunStarted { pipeline: name, .. } if name == pipeline);
+    let last = newest_first(root).iter().filter_map(|run| events(root, run)).find(|events| events.first().is_some_and(is_its));
+    let mut left: Vec<String> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for event in last.unwrap_or_default() {
+        match event {
+            Event::Started { stage, .. } | Event::Failed { stage, .. } | Event::Blocked { stage, .. } => {
+                if let Entry::Vacant(place) = places.entry(stage) {
+                    left.push(place.key().clone());
+                    place.insert(left.len() - 1);
+                }
+            }
+            Event::Cached { stage, .. } | Event::Finished { stage, .. } => {
+                if let Some(place) = places.remove(&stage) {
+                    left[place].clear();
+                }
+            }
+            _ => {}
+        }
+    }
+    left.retain(|stage| !stage.is_empty());
+    left
 }
 
 /// The events of one run; none if there is no such run. Lines that were cut by a kill are left out.
@@ -48,12 +82,7 @@ pub fn events(root: &Path, run: &str) -> Option<Vec<Event>> {
 pub fn log(root: &Path, stage: &str, run: Option<&str>) -> Option<PathBuf> {
     let names = match run {
         Some(run) => vec![run.to_owned()],
-        None => {
-            let entries = std::fs::read_dir(root.join("runs")).into_iter().flatten().flatten();
-            let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-            names.sort_unstable_by(|a, b| b.cmp(a));
-            names
-        }
+        None => newest_first(root),
     };
     names.iter().find_map(|run| log_in(&journal::folder(root, run), stage))
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::matrix;
 use crate::name::shown;
 use crate::nearest::suggest;
 use crate::part::Part;
@@ -49,7 +50,8 @@ impl Heirs<'_> {
         let table = table_of(parts[number].root.take("vars"), "vars", sink);
         let here = fitting(&table, &given, &parts[number], sink);
         let own: Vec<String> = table.keys().map(str::to_owned).collect();
-        let mut vars = Vars::read(table, here, self.made, sink);
+        let axes = matrix::axes(parts[number].root.get("matrix").and_then(Node::as_table));
+        let mut vars = Vars::read(table, here, axes, self.made, sink);
         for child in parts[number].children.clone() {
             self.given[child] = self.for_child(parts, (number, child), (&own, &given), &mut vars, sink);
         }
@@ -68,6 +70,9 @@ impl Heirs<'_> {
     ) -> HashMap<String, Node> {
         let mut passed = HashMap::new();
         for name in own.iter().filter(|name| self.names[child].contains(*name)) {
+            if vars.varies(name) && !self.set.contains(name.as_str()) {
+                sink.push(&parts[child].asked, || varies(name, &parts[child]));
+            }
             passed.extend(vars.value(name, sink).map(|node| (name.clone(), node)));
         }
         for entry in std::mem::take(&mut parts[child].vars) {
@@ -92,9 +97,20 @@ impl Heirs<'_> {
             sink.push(&span, || problem.help(suggest(&key, "variables", all)));
             return None;
         }
+        if !vars.axes_of(&node, sink).is_empty() {
+            sink.push(&node.span, || varies(&key, part));
+            return None;
+        }
         vars.expand(&mut node, sink);
         (!self.set.contains(key.as_str()) && !node.holds_broken()).then_some((key, node))
     }
+}
+
+/// The error for a variable that an included file cannot be given.
+fn varies(name: &str, part: &Part) -> Problem {
+    let file = part.file.display();
+    Problem::new(format!("variable `{}` is another in every cell, and the stages of `{file}` have none", shown(name)))
+        .help("write the matrix in the included file".to_owned())
 }
 
 /// Of what comes from above, what the file has too. A value of another sort is told where it stands.

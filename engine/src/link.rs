@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::artifact::OutputSpec;
 use crate::check::Draft;
-use crate::name::{is_name, no_name, shown};
+use crate::name::{is_name, no_name};
 use crate::names::Names;
-use crate::nearest::suggest;
 use crate::overrides::Shared;
 use crate::part::Part;
 use crate::pipeline::{InputSpec, Source, StageSpec};
 use crate::reference::{self, Known};
+use crate::select::Directory;
+use crate::selector::family;
 use crate::sharing::Sharing;
 use crate::source::{Problem, Sink, Span};
+use crate::spread::{Drafted, spread};
 use crate::{paths, place};
 
 /// The stages of a pipeline, linked.
@@ -34,39 +36,34 @@ pub(crate) struct Linked {
 pub(crate) type Targets = Vec<Option<Vec<(String, Span)>>>;
 
 /// Checks what lies between stages, and makes them what the engine runs. `folder` is the pipeline's; the drafts come in the order of the parts.
-pub(crate) fn link(parts: &[Part], mut drafts: Vec<Draft>, targets: Targets, folder: &Path, strict: bool, sink: &mut Sink) -> Linked {
-    let outputs: Vec<Option<Vec<OutputSpec>>> = drafts.iter_mut().map(|draft| outputs(draft, sink)).collect();
+pub(crate) fn link(parts: &[Part], drafted: Vec<Drafted>, targets: Targets, folder: &Path, strict: bool, sink: &mut Sink) -> Linked {
     let folders: Vec<PathBuf> = parts.iter().map(|part| paths::joined(folder, &part.home)).collect();
     let mut linker = Linker {
         parts,
         folders,
-        starts: starts(parts.len(), &drafts),
-        specs: Vec::with_capacity(drafts.len()),
-        inputs: Vec::with_capacity(drafts.len()),
-        sharing: Sharing::new(drafts.len(), folder, strict),
+        starts: vec![0],
+        specs: Vec::new(),
+        inputs: Vec::new(),
+        sharing: Sharing::new(folder, strict),
         names: parts.iter().map(|_| Names::default()).collect(),
-        drafts,
-        outputs,
+        drafts: Vec::new(),
+        outputs: Vec::new(),
         targets,
         meant: Vec::with_capacity(parts.len()),
     };
-    for part in 0..parts.len() {
-        linker.part(part, sink);
+    for (part, drafted) in drafted.into_iter().enumerate() {
+        linker.part(part, drafted, sink);
     }
     let firsts = |stage: usize| linker.sharing.first(stage) == stage;
     place::check(linker.known(), &linker.inputs, &firsts, parts, folder, sink);
     linker.finish(sink.count() == 0)
 }
 
-/// For each part, the number of its first stage; then the number of all stages.
-fn starts(parts: usize, drafts: &[Draft]) -> Vec<usize> {
-    (0..=parts).map(|part| drafts.partition_point(|draft| draft.part < part)).collect()
-}
-
 struct Linker<'a> {
     parts: &'a [Part],
     /// For each part, the folder that its programs run in.
     folders: Vec<PathBuf>,
+    /// For each part that has been linked, the number of its first stage; then the number of all stages.
     starts: Vec<usize>,
     drafts: Vec<Draft>,
     outputs: Vec<Option<Vec<OutputSpec>>>,
@@ -96,13 +93,16 @@ impl Linker<'_> {
     }
 
     /// Links the stages of a part. Those of the files that it includes have been linked before: they cannot refer to the part's own.
-    fn part(&mut self, part: usize, sink: &mut Sink) {
-        let (own, included) = (self.own(part), self.included(part));
-        let mut names = Names::of(own.clone(), &self.drafts);
+    fn part(&mut self, part: usize, drafted: Drafted, sink: &mut Sink) {
+        let included = self.included(part);
+        let mut names = Names::beside(drafted.drafts.iter());
         for &child in &self.parts[part].children {
             names.include(std::mem::take(&mut self.names[child]), &self.parts[child], sink);
         }
         names.shorten(included.clone(), &self.drafts, &self.sharing);
+        self.take_in(spread(drafted, &names, &self.drafts, sink), sink);
+        let own = self.own(part);
+        names.own(own.clone(), &self.drafts);
         let inputs = reference::resolve(self.known(), own.clone(), &names, self.parts, sink);
         let order = reference::order(own.start, &inputs);
         self.inputs.extend(inputs);
@@ -120,18 +120,19 @@ impl Linker<'_> {
         self.names[part] = names;
     }
 
+    /// Takes the stages of the next part.
+    fn take_in(&mut self, mut drafts: Vec<Draft>, sink: &mut Sink) {
+        self.outputs.extend(drafts.iter_mut().map(|draft| outputs(draft, sink)));
+        self.drafts.append(&mut drafts);
+        self.starts.push(self.drafts.len());
+        self.sharing.grow(self.drafts.len());
+    }
+
     /// The stages that a part means where none is named: those of its `targets`; or else its own, and what the files that it includes mean.
     fn meant(&self, part: usize, names: &Names, sink: &mut Sink) -> Option<Vec<usize>> {
         if let Some(targets) = &self.targets[part] {
-            let found = targets.iter().filter_map(|(name, span)| {
-                let stage = names.get(name);
-                if stage.is_none() {
-                    let help = suggest(name, "stages", names.iter());
-                    sink.push(span, || Problem::new(format!("there is no stage `{}`", shown(name))).help(help));
-                }
-                stage
-            });
-            return Some(found.collect());
+            let directory = Directory::new(names.iter().filter_map(|name| Some((name, names.get(name)?))));
+            return Some(targets.iter().flat_map(|(name, span)| self.target(name, span, &directory, sink)).collect());
         }
         let children = &self.parts[part].children;
         if children.iter().all(|&child| self.meant[child].is_none()) {
@@ -139,6 +140,14 @@ impl Linker<'_> {
         }
         let of = |&child: &usize| self.meant[child].clone().unwrap_or_else(|| self.within(child).collect());
         Some(children.iter().flat_map(of).chain(self.own(part)).collect())
+    }
+
+    /// The stages that a target means: one, or those of a family.
+    fn target(&self, target: &str, span: &Span, directory: &Directory<'_>, sink: &mut Sink) -> Vec<usize> {
+        directory.find(target, &|stage| &self.drafts[stage].cell).unwrap_or_else(|unknown| {
+            sink.push(span, || Problem::new(format!("there is {}", unknown.message())).help(unknown.help));
+            Vec::new()
+        })
     }
 
     /// The stages of a part, and of all that it includes.
@@ -154,6 +163,7 @@ impl Linker<'_> {
         let outputs: Vec<OutputSpec> = outputs.map(placed).collect();
         Some(StageSpec {
             name: draft.name.clone(),
+            cell: draft.cell.clone(),
             kind: draft.kind.filter(|_| !outputs.is_empty())?,
             values: std::mem::take(&mut draft.values),
             explicit: std::mem::take(&mut draft.explicit),
@@ -167,8 +177,9 @@ impl Linker<'_> {
 
     /// What stages are called in the whole pipeline must be names as well.
     fn check_length(&self, part: usize, sink: &mut Sink) {
-        let sound = self.own(part).filter(|&stage| is_name(&self.drafts[stage].name)).map(|stage| self.full(stage));
-        if let Some(longest) = sound.max_by_key(String::len).filter(|full| !is_name(full)) {
+        let written = self.own(part).map(|stage| family(&self.drafts[stage].name)).filter(|name| is_name(name));
+        let full = written.max_by_key(|name| name.len()).map(|name| format!("{}{name}", self.parts[part].prefix));
+        if let Some(longest) = full.filter(|full| !is_name(full)) {
             let help = "include the file under a shorter name: `{ file = …, name = … }`".to_owned();
             sink.push(&self.parts[part].asked, || no_name("a stage", &longest).help(help));
         }
@@ -183,8 +194,15 @@ impl Linker<'_> {
     /// The stages without those that are one with an earlier one; none if the pipeline is not `sound`.
     fn finish(mut self, sound: bool) -> Linked {
         let names = self.names.pop().unwrap_or_default();
-        let all = |stages: &[usize]| stages.iter().map(|&stage| self.full(stage)).collect();
-        let shared = names.several().map(|(name, stages)| (name.to_owned(), all(stages))).collect();
+        let mut shared = Shared::default();
+        for (name, stages) in names.several() {
+            let all = shared.entry(family(name).to_owned()).or_default();
+            all.extend(stages.iter().map(|&stage| family(&self.full(stage)).to_owned()));
+        }
+        for all in shared.values_mut() {
+            let mut seen = HashSet::new();
+            all.retain(|name| seen.insert(name.clone()));
+        }
         if !sound {
             return Linked { shared, ..Linked::default() };
         }

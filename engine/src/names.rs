@@ -1,11 +1,12 @@
 //! The names by which the stages of a file can be reached from there: its own, those of the files that it includes, and short ones of
 //! stages that several of them share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::check::Draft;
 use crate::part::Part;
+use crate::selector::family;
 use crate::sharing::Sharing;
 use crate::source::{Problem, Sink};
 
@@ -18,25 +19,37 @@ pub(crate) struct Names {
     order: Vec<String>,
     /// What stages that are one are called here, by the first of them.
     called: HashMap<usize, String>,
+    /// What the file's own stages are written as, which no others are called.
+    written: HashSet<String>,
 }
 
 impl Names {
-    /// The names of a file's own stages, which have the numbers `own`.
-    pub(crate) fn of(own: Range<usize>, drafts: &[Draft]) -> Self {
-        let mut names = Self::default();
+    /// None yet of a file whose own stages are written as these.
+    pub(crate) fn beside<'d>(own: impl Iterator<Item = &'d Draft>) -> Self {
+        Self { written: own.map(|draft| draft.name.clone()).collect(), ..Self::default() }
+    }
+
+    /// Adds the names of the file's own stages, which have the numbers `own`.
+    pub(crate) fn own(&mut self, own: Range<usize>, drafts: &[Draft]) {
+        let others = std::mem::take(&mut self.order);
         for stage in own {
-            names.insert(drafts[stage].name.clone(), vec![stage]);
+            self.insert(drafts[stage].name.clone(), vec![stage]);
         }
-        names
+        self.order.extend(others);
+    }
+
+    /// Whether nothing is called so.
+    fn is_free(&self, name: &str) -> bool {
+        !self.stages.contains_key(name) && !self.written.contains(family(name))
     }
 
     /// Takes over the names of an included file; what is called so already is told.
     pub(crate) fn include(&mut self, child: Self, part: &Part, sink: &mut Sink) {
         let full = |name: &str| format!("{}-{name}", part.name);
-        let Self { mut stages, order, called } = child;
+        let Self { mut stages, order, called, .. } = child;
         for name in order {
             let (full, Some(stages)) = (full(&name), stages.remove(&name)) else { continue };
-            if self.stages.contains_key(&full) {
+            if !self.is_free(&full) {
                 let help = "give the included pipeline another name: `{ file = …, name = … }`".to_owned();
                 sink.push(&part.asked, || Problem::new(format!("two stages are called `{full}`")).help(help));
                 continue;
@@ -54,7 +67,7 @@ impl Names {
         for (first, members) in sharing.groups(included) {
             let name = &drafts[members[0]].name;
             let alike = members.iter().all(|&member| drafts[member].name == *name);
-            if members.len() > 1 && alike && !self.stages.contains_key(name) {
+            if members.len() > 1 && alike && self.is_free(name) {
                 self.called.insert(first, name.clone());
                 self.insert(name.clone(), members);
             }
@@ -91,6 +104,21 @@ impl Names {
     /// All names, the file's own first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> + Clone {
         self.order.iter().map(String::as_str)
+    }
+
+    /// All names, those of a family as one.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> + Clone {
+        let mut last = "";
+        self.iter().map(family).filter(move |name| *name != std::mem::replace(&mut last, name))
+    }
+
+    /// The stages of one name each that are several for a matrix, and what each is called.
+    pub(crate) fn families(&self) -> HashMap<&str, Vec<(&str, usize)>> {
+        let mut families: HashMap<&str, Vec<(&str, usize)>> = HashMap::new();
+        for name in self.iter().filter(|name| name.contains('[')) {
+            families.entry(family(name)).or_default().extend(self.get(name).map(|stage| (name, stage)));
+        }
+        families
     }
 
     /// What a stage is called here, by the first of those that are one with it.

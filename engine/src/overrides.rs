@@ -1,4 +1,4 @@
-//! `--set PATH=VALUE`: one value of a pipeline replaced from outside.
+//! `--set PATH=VALUE` and `--sweep PATH=V1,V2`: one value of a pipeline replaced from outside, by one or by several, each in its turn.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,32 +13,54 @@ use crate::nearest::suggest;
 use crate::param::{Param, Role, Ty};
 use crate::part::Part;
 use crate::raw::{self, Entry, Node, Raw, Table};
+use crate::selector::pieces;
 use crate::source::{Origin, Problem, Sink, Span};
-use crate::variable;
+use crate::{matrix, sweep, variable};
 
 /// One value of a pipeline replaced from outside: `vars.squad=/data/squad`, `seed=7`, `stages.qlora.train.lr=3e-5`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// What to replace: `seed`, `numerics`, `vars.NAME`, or `stages.STAGE.PARAMETER`; dotted for nested parameters.
+    /// What to replace: `seed`, `numerics`, `vars.NAME`, `matrix.AXIS`, or `stages.STAGE.PARAMETER`; dotted for nested parameters.
     pub path: String,
     /// The value as given: TOML where it is TOML and that fits, else text.
     pub value: String,
+    /// Whether it is several values, with commas between them or as a list: an axis of the matrix.
+    pub sweep: bool,
 }
 
-/// An override without `=`.
+/// An override without `=`, or without values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not of the form PATH=VALUE; write for example `vars.squad=data` or `stages.train.lr=3e-5`")]
-pub struct OverrideSyntax(pub String);
+pub enum OverrideSyntax {
+    /// One value was wanted.
+    #[error("`{0}` is not of the form PATH=VALUE; write for example `vars.squad=data` or `stages.train.lr=3e-5`")]
+    Set(String),
+    /// Several were.
+    #[error("`{0}` is not of the form PATH=VALUE,VALUE; write for example `stages.lora.rank=4,8`")]
+    Sweep(String),
+}
+
+impl Override {
+    /// Several values for one place, each in its turn: `stages.lora.rank=4,8,16`.
+    ///
+    /// # Errors
+    /// Where the text has no `=`, or a value is missing.
+    pub fn sweep(text: &str) -> Result<Self, OverrideSyntax> {
+        let wrong = || OverrideSyntax::Sweep(text.to_owned());
+        let change: Self = text.parse().map_err(|_| wrong())?;
+        let is_whole = pieces(&change.value).all(|value| !value.trim().is_empty());
+        is_whole.then_some(Self { sweep: true, ..change }).ok_or_else(wrong)
+    }
+}
 
 impl FromStr for Override {
     type Err = OverrideSyntax;
 
     fn from_str(text: &str) -> Result<Self, OverrideSyntax> {
-        let (path, value) = text.split_once('=').ok_or_else(|| OverrideSyntax(text.to_owned()))?;
+        let (path, value) = text.split_once('=').ok_or_else(|| OverrideSyntax::Set(text.to_owned()))?;
         if path.trim().is_empty() {
-            return Err(OverrideSyntax(text.to_owned()));
+            return Err(OverrideSyntax::Set(text.to_owned()));
         }
-        Ok(Self { path: path.trim().to_owned(), value: value.to_owned() })
+        Ok(Self { path: path.trim().to_owned(), value: value.to_owned(), sweep: false })
     }
 }
 
@@ -65,11 +87,15 @@ pub(crate) fn variables(overrides: &[Override]) -> HashSet<&str> {
 /// Puts every override into the trees of the files. What does not exist goes to `sink`; types of parameters are checked later,
 /// with the rest of the stage.
 pub(crate) fn apply(parts: &mut [Part], overrides: &[Override], kinds: &Kinds, shared: &Shared, sink: &mut Sink) {
-    for (number, wanted) in (0..).zip(overrides) {
+    let axes = sweep::axes(parts, overrides);
+    for ((number, wanted), axis) in (0..).zip(overrides).zip(axes) {
         let origin = Origin::Override(number);
         let path = Span { origin, start: 0, end: wanted.path.len() };
-        let node = value(wanted, origin);
-        let mut change = Change { parts: &mut *parts, node, path: &path, kinds, shared };
+        let (node, axis) = match axis {
+            Some(axis) => (Node::new(Raw::Text(format!("${{matrix.{axis}}}")), path.clone()), Some((axis, values(wanted, origin)))),
+            None => (value(&wanted.value, origin, wanted.path.len() + 1), None),
+        };
+        let mut change = Change { parts: &mut *parts, node, axis, path: &path, kinds, shared };
         if let Err(problem) = change.set(&wanted.path) {
             let at = problem.at.unwrap_or(path);
             sink.push(&at, || problem.what);
@@ -89,19 +115,32 @@ impl From<Problem> for Refused {
     }
 }
 
-/// The value as TOML if it is TOML that a pipeline can hold (no date, no number too large), else as text.
-fn value(change: &Override, origin: Origin) -> Node {
-    let start = change.path.len() + 1;
-    let trimmed = change.value.trim();
-    let offset = start + (change.value.len() - change.value.trim_start().len());
-    let span = Span { origin, start, end: start + change.value.len() };
-    let as_text = || Node::new(Raw::Text(change.value.clone()), span.clone());
-    let mut node = raw::override_value(trimmed, origin, offset).unwrap_or_else(as_text);
+/// The value as TOML if it is TOML that a pipeline can hold (no date, no number too large), else as text. It stands at `start` in its override.
+fn value(text: &str, origin: Origin, start: usize) -> Node {
+    let offset = start + (text.len() - text.trim_start().len());
+    let span = Span { origin, start, end: start + text.len() };
+    let as_text = || Node::new(Raw::Text(text.to_owned()), span.clone());
+    let mut node = raw::override_value(text.trim(), origin, offset).unwrap_or_else(as_text);
     if node.as_text().is_none() {
-        node.text = Some(change.value.clone());
+        node.text = Some(text.to_owned());
     }
     node.at_home(&Path::new("").into());
     node
+}
+
+/// The values of a sweep: a TOML list, or what stands between commas.
+fn values(change: &Override, origin: Origin) -> Vec<Node> {
+    let start = change.path.len() + 1;
+    if let Raw::List(items) = value(&change.value, origin, start).value {
+        return items;
+    }
+    let mut at = start;
+    let next = |text: &str| {
+        let node = value(text, origin, at);
+        at += text.len() + 1;
+        node
+    };
+    pieces(&change.value).map(next).collect()
 }
 
 /// The part that has a stage of this name in the whole pipeline, and what the part calls it.
@@ -117,6 +156,8 @@ fn find<'s>(parts: &[Part], stage: &'s str) -> Option<(usize, &'s str)> {
 struct Change<'a> {
     parts: &'a mut [Part],
     node: Node,
+    /// The axis that the value stands for, and the axis's values.
+    axis: Option<(String, Vec<Node>)>,
     /// The place of the path.
     path: &'a Span,
     kinds: &'a Kinds,
@@ -127,13 +168,18 @@ impl Change<'_> {
     fn set(&mut self, path: &str) -> Result<(), Refused> {
         let words: Vec<&str> = path.split('.').collect();
         match words[..] {
-            ["seed" | "numerics"] => self.parts.iter_mut().for_each(|part| put(&mut part.root, &words, self.node.clone(), self.path)),
+            ["seed"] => (0..self.parts.len()).for_each(|part| self.put(part, &words)),
+            ["numerics"] if self.axis.is_none() => {
+                self.parts.iter_mut().for_each(|part| put(&mut part.root, &words, self.node.clone(), self.path))
+            }
             ["name"] => return Err(Problem::new("the name of a pipeline cannot be set from outside").into()),
             ["vars", name] => self.var(name)?,
+            ["matrix", axis] if self.axis.is_none() => self.values_of(axis)?,
             ["stages", stage, ref rest @ ..] if !rest.is_empty() => self.stage(stage, rest)?,
             _ => {
-                let help = "what can be set: seed, numerics, vars.NAME, stages.STAGE.PARAMETER".to_owned();
-                return Err(Problem::new(format!("`{}` cannot be set", shown(path))).help(help).into());
+                let (done, more) = if self.axis.is_some() { ("swept", "") } else { ("set", "numerics, matrix.AXIS, ") };
+                let help = format!("what can be {done}: seed, {more}vars.NAME, stages.STAGE.PARAMETER");
+                return Err(Problem::new(format!("`{}` cannot be {done}", shown(path))).help(help).into());
             }
         }
         Ok(())
@@ -142,15 +188,43 @@ impl Change<'_> {
     /// Sets a variable in every file that has it.
     fn var(&mut self, name: &str) -> Result<(), Refused> {
         let mut found = false;
-        for part in self.parts.iter_mut() {
+        for number in 0..self.parts.len() {
+            let part = &self.parts[number];
             let place = if part.is_included() { format!("`{}`", part.file.display()) } else { "the file".to_owned() };
-            let Some(Raw::Table(table)) = part.root.get_mut("vars").map(|vars| &mut vars.value) else { continue };
-            let Some(old) = table.get_mut(name) else { continue };
-            let refused = |what| Refused { what, at: Some(self.node.span.clone()) };
-            *old = variable::fit(name, old, self.node.clone(), &place).map_err(refused)?;
+            let Some(old) = part.variables().and_then(|table| table.get(name)) else { continue };
+            let fit =
+                |node: &Node| variable::fit(name, old, node.clone(), &place).map_err(|what| Refused { what, at: Some(node.span.clone()) });
+            match &self.axis {
+                Some((axis, values)) => self.axis = Some((axis.clone(), values.iter().map(fit).collect::<Result<_, _>>()?)),
+                None => self.node = fit(&self.node)?,
+            }
+            self.put(number, &["vars", name]);
             found = true;
         }
         if found { Ok(()) } else { Err(self.no_variable(name).into()) }
+    }
+
+    /// Replaces the values of an axis in every file that has it.
+    fn values_of(&mut self, axis: &str) -> Result<(), Problem> {
+        let matrix = |part: &Part| matrix::axes(part.root.get("matrix").and_then(Node::as_table));
+        let names: Vec<Vec<String>> = self.parts.iter().map(matrix).collect();
+        let having: Vec<usize> = (0..names.len()).filter(|&part| names[part].iter().any(|name| name == axis)).collect();
+        if having.is_empty() {
+            let names = names.iter().flatten().map(String::as_str);
+            return Err(Problem::new(format!("no axis `{}`", shown(axis))).help(suggest(axis, "axes", names)));
+        }
+        having.into_iter().for_each(|part| self.put(part, &["matrix", axis]));
+        Ok(())
+    }
+
+    /// Puts the value into a file, and its axis.
+    fn put(&mut self, part: usize, path: &[&str]) {
+        let root = &mut self.parts[part].root;
+        put(root, path, self.node.clone(), self.path);
+        if let Some((axis, values)) = &self.axis {
+            let list = Node::new(Raw::List(values.clone()), self.path.clone());
+            put(root, &["matrix", axis], list, self.path);
+        }
     }
 
     fn no_variable(&self, name: &str) -> Problem {
@@ -194,7 +268,7 @@ impl Change<'_> {
         let Some(kind) = kind else { return Ok(()) };
         declared(kind, found, rest)?;
         let words = [&["stages", stage], rest].concat();
-        put(&mut self.parts[part].root, &words, self.node.clone(), self.path);
+        self.put(part, &words);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::artifact::OutputSpec;
+use crate::cell::Cell;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::files;
 use crate::kind::StageKind;
@@ -39,15 +40,19 @@ pub struct Pipeline {
     pub targets: Vec<String>,
     /// Other names of stages that included files share, and the indices of these stages.
     pub aliases: BTreeMap<String, usize>,
+    /// Stages by their names.
+    pub(crate) places: HashMap<String, usize>,
     pub(crate) sources: Sources,
 }
 
 /// One checked stage of a pipeline.
 #[derive(Clone)]
 pub struct StageSpec {
-    /// Its name: the word after `stages.`, with the names of the pipelines that were included to get there before it (`inner-tuned`). One that
-    /// several files share has the word alone where that is free.
+    /// Its name: the word after `stages.`, with the names of the pipelines that were included to get there before it (`inner-tuned`), and with
+    /// its place in the matrix behind it (`lora[rank=8]`). One that several files share has the word alone where that is free.
     pub name: String,
+    /// Its place in the matrix of its file.
+    pub cell: Cell,
     /// Its kind.
     pub kind: &'static dyn StageKind,
     /// What the kind runs with: variables substituted, defaults filled, hints nested under `hints`. References and paths
@@ -177,7 +182,7 @@ impl Pipeline {
 
     /// The stage's index in [`Pipeline::stages`].
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.stages.iter().position(|stage| stage.name == name).or_else(|| self.aliases.get(name).copied())
+        self.places.get(name).or_else(|| self.aliases.get(name)).copied()
     }
 
     /// Where a path as written in the pipeline lies.
@@ -210,6 +215,7 @@ impl fmt::Debug for StageSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StageSpec")
             .field("name", &self.name)
+            .field("cell", &self.cell.to_string())
             .field("kind", &self.kind.name())
             .field("values", &self.values)
             .field("explicit", &self.explicit)

@@ -10,6 +10,7 @@ use crate::paths::{real, without_dots};
 use crate::pipeline::{InputSpec, Source};
 use crate::raw::{Node, Raw};
 use crate::reference::Known;
+use crate::selector::family;
 use crate::source::{Problem, Sink, Span};
 
 /// The folder of results, which is nobody's to write.
@@ -99,6 +100,8 @@ impl<'a> Places<'a> {
         }
         if let Some((other, owner)) = self.touching(&normal) {
             let problem = Problem::new(format!("`{}` is written by stage `{}` already", text(), self.name(owner, draft)));
+            let axis = owner.draft.cell.axes().next().filter(|_| family(&owner.draft.name) == family(&draft.name));
+            let problem = problem.help(axis.map(|axis| format!("write the cell into the path: `${{matrix.{axis}}}`")));
             return Err(if other.is_empty() { problem } else { problem.label(format!("it holds `{}`", shown(other))) });
         }
         let is_first = output == first_name(draft).unwrap_or(output);

@@ -13,7 +13,7 @@ use crate::source::{Origin, Problem, Sink, Span};
 const DEPTH: usize = 32;
 
 /// A value and where it stood.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
     pub(crate) value: Raw,
     pub(crate) span: Span,
@@ -25,7 +25,7 @@ pub(crate) struct Node {
 }
 
 /// A value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Raw {
     Text(String),
     Int(i64),
@@ -34,6 +34,7 @@ pub(crate) enum Raw {
     List(Vec<Node>),
     Table(Table),
     /// There was an error in it, which has been told; nothing more is to be said.
+    #[default]
     Broken,
 }
 

@@ -13,6 +13,7 @@ use crate::nearest::suggest;
 use crate::param::Accepts;
 use crate::part::Part;
 use crate::pipeline::{InputSpec, Source};
+use crate::selector::family;
 use crate::source::{Problem, Sink, Span};
 
 /// Stages that have been checked one by one, and what each gives; nothing where that is not known because of an error.
@@ -26,7 +27,8 @@ pub(crate) struct Known<'a> {
 pub(crate) fn resolve(known: Known<'_>, stages: Range<usize>, names: &Names, parts: &[Part], sink: &mut Sink) -> Vec<Vec<InputSpec>> {
     let mut resolver = Resolver { known, names, parts, sink };
     let inputs: Vec<Vec<InputSpec>> = stages.clone().map(|stage| resolver.stage(&known.drafts[stage])).collect();
-    circles(&known.drafts[stages.clone()], stages.start, &inputs, sink);
+    let drafts: Vec<&str> = known.drafts[stages.clone()].iter().map(|draft| draft.name.as_str()).collect();
+    circles(&drafts, stages.start, &inputs, sink);
     inputs
 }
 
@@ -45,14 +47,15 @@ impl<'a> Resolver<'a> {
     fn input(&mut self, draft: &Draft, input: &DraftInput) -> Option<InputSpec> {
         let source = match &input.from {
             From::Path(path) => Source::Path(input.home.as_ref().unwrap_or(&self.parts[draft.part].home).join(path)),
-            From::Stage { stage, output } => self.reference(draft, input, stage, output.as_deref())?,
+            From::Stage { stage, output, .. } => self.reference(draft, input, stage, output.as_deref())?,
         };
         Some(InputSpec { param: input.param.clone(), source, part: input.accepts.part, span: input.span.clone() })
     }
 
     fn reference(&mut self, draft: &Draft, input: &DraftInput, stage: &str, output: Option<&str>) -> Option<Source> {
         let Some(index) = self.names.get(stage) else {
-            let names = self.names.iter().filter(|name| *name != draft.name);
+            let names = self.names.words().filter(|name| *name != draft.name);
+            let stage = family(stage);
             self.sink.push(&input.span, || Problem::new(format!("unknown stage `@{stage}`")).help(suggest(stage, "stages", names)));
             return None;
         };
@@ -70,7 +73,7 @@ impl<'a> Resolver<'a> {
             Some(name) => given.iter().find(|spec| spec.name == name),
         };
         let Some(found) = found else {
-            let name = output.unwrap_or_default();
+            let (stage, name) = (family(stage), output.unwrap_or_default());
             let names = given.iter().map(|spec| spec.name.as_str());
             self.sink
                 .push(&input.span, || Problem::new(format!("stage `{stage}` gives no `{name}`")).help(suggest(name, "outputs", names)));
@@ -86,7 +89,8 @@ impl<'a> Resolver<'a> {
         if accepted.is_empty() || accepted.contains(&found.artifact) {
             return;
         }
-        let From::Stage { stage, output } = &input.from else { return };
+        let From::Stage { stage, output, .. } = &input.from else { return };
+        let stage = family(stage);
         let (known, names) = (self.known, self.names);
         let written = output.as_ref().map_or_else(|| format!("@{stage}"), |output| format!("@{stage}.{output}"));
         self.sink.push(&input.span, || {
@@ -120,7 +124,7 @@ fn wants(accepts: Accepts) -> String {
 
 /// Tells one circle for every knot of stages that wait for one another.
 /// The stages are those of one file, numbered from `start`: what it includes does not wait for it.
-fn circles(drafts: &[Draft], start: usize, inputs: &[Vec<InputSpec>], sink: &mut Sink) {
+pub(crate) fn circles(names: &[&str], start: usize, inputs: &[Vec<InputSpec>], sink: &mut Sink) {
     let waits = Waits { start, inputs };
     let graph = waits.graph();
     if petgraph::algo::toposort(&graph, None).is_ok() {
@@ -128,13 +132,13 @@ fn circles(drafts: &[Draft], start: usize, inputs: &[Vec<InputSpec>], sink: &mut
     }
     for knot in kosaraju_scc(&graph) {
         if knot.len() > 1 {
-            circle(drafts, &waits, &knot, sink);
+            circle(names, &waits, &knot, sink);
         }
     }
 }
 
 /// Walks from the knot's first stage along first references within the knot until a stage comes again.
-fn circle(drafts: &[Draft], waits: &Waits<'_>, knot: &[NodeIndex], sink: &mut Sink) {
+fn circle(names: &[&str], waits: &Waits<'_>, knot: &[NodeIndex], sink: &mut Sink) {
     const SHOWN: usize = 20;
     let members: std::collections::HashSet<usize> = knot.iter().map(|node| node.index()).collect();
     let Some(&first) = members.iter().min() else { return };
@@ -152,12 +156,11 @@ fn circle(drafts: &[Draft], waits: &Waits<'_>, knot: &[NodeIndex], sink: &mut Si
     circle.rotate_left(earliest);
     let Some((start, span)) = circle.first().copied() else { return };
     sink.push(span, || {
-        let names = circle.iter().map(|(stage, _)| drafts[*stage].name.as_str());
-        let mut chain: Vec<String> = names.take(SHOWN).map(str::to_owned).collect();
+        let mut chain: Vec<String> = circle.iter().take(SHOWN).map(|(stage, _)| names[*stage].to_owned()).collect();
         if circle.len() > SHOWN {
             chain.push(format!("({} more)", circle.len() - SHOWN));
         }
-        chain.push(drafts[start].name.clone());
+        chain.push(names[start].to_owned());
         Problem::new(format!("stages wait for one another in a circle: {}", chain.join(" -> ")))
     });
 }

@@ -22,7 +22,9 @@ pub fn schema(kinds: &Kinds) -> Value {
     definitions.extend(kinds.iter().map(|kind| (format!("kind.{}", kind.name()), definition(kind))));
     let var = var();
     let name = json!({ "type": "string", "pattern": NAME, "description": "Name of the pipeline; the file's name if absent." });
-    let seed = json!({ "type": "integer", "minimum": 0, "default": 0, "description": "Seed of every stage that has none of its own." });
+    let mut seed = or_variable(json!({ "type": "integer", "minimum": 0 }));
+    seed["default"] = json!(0);
+    seed["description"] = json!("Seed of every stage that has none of its own.");
     let numerics = json!({
         "enum": ["default", "strict"], "default": "default",
         "description": "With strict, results repeat bit for bit on the same device, and the device is part of what they are made from.",
@@ -45,6 +47,7 @@ pub fn schema(kinds: &Kinds) -> Value {
             "numerics": numerics,
             "targets": targets,
             "vars": { "type": "object", "description": "Values for ${vars.NAME}.", "propertyNames": names, "additionalProperties": var },
+            "matrix": matrix(),
             "stages": { "type": "object", "propertyNames": names, "minProperties": 1, "additionalProperties": { "$ref": "#/$defs/stage" } },
         },
         "$defs": definitions,
@@ -54,6 +57,26 @@ pub fn schema(kinds: &Kinds) -> Value {
 /// The value of a variable.
 fn var() -> Value {
     json!({ "type": ["string", "number", "boolean", "array"] })
+}
+
+/// Axes, and which of their combinations there are.
+fn matrix() -> Value {
+    let scalar = json!({ "type": ["string", "number", "boolean"] });
+    let values = json!({ "type": "array", "minItems": 1, "items": scalar });
+    let some = json!({ "type": "object", "minProperties": 1, "additionalProperties": { "anyOf": [scalar, values] } });
+    let whole = json!({ "type": "object", "minProperties": 1, "additionalProperties": scalar });
+    let mut axis = or_variable(values);
+    axis["description"] = json!("Values for ${matrix.AXIS}.");
+    json!({
+        "type": "object",
+        "description": "Axes: a stage that hangs on some of them exists once for each combination of their values.",
+        "propertyNames": { "pattern": NAME },
+        "properties": {
+            "exclude": { "type": "array", "items": some, "description": "Cells to leave out: all that have these values." },
+            "include": { "type": "array", "items": whole, "description": "Cells to add: a value for every axis, which may be new." },
+        },
+        "additionalProperties": axis,
+    })
 }
 
 /// Other pipelines whose stages join the graph.

@@ -25,10 +25,16 @@ pub(crate) struct Sharing {
 }
 
 impl Sharing {
-    /// None of this many stages is one with another, for now.
-    pub(crate) fn new(stages: usize, folder: &Path, strict: bool) -> Self {
+    /// Knows no stages yet.
+    pub(crate) fn new(folder: &Path, strict: bool) -> Self {
         let folder = without_dots(&absolute(folder));
-        Self { folder, strict, made_from: vec![None; stages], firsts: (0..stages).collect(), known: HashMap::new() }
+        Self { folder, strict, made_from: Vec::new(), firsts: Vec::new(), known: HashMap::new() }
+    }
+
+    /// There are this many stages now; none of the new ones is one with another yet.
+    pub(crate) fn grow(&mut self, stages: usize) {
+        self.made_from.resize(stages, None);
+        self.firsts.extend(self.firsts.len()..stages);
     }
 
     /// Looks at the stages of one file. `order` has each after those that it reads from.

@@ -55,12 +55,14 @@ impl Span {
 pub(crate) struct Sources {
     /// The pipeline file, then those that it includes, each once.
     files: Vec<(PathBuf, Arc<str>)>,
-    overrides: Vec<Arc<str>>,
+    /// What each is given by, and its text.
+    overrides: Vec<(&'static str, Arc<str>)>,
 }
 
 impl Sources {
     pub(crate) fn new(file: &Path, text: &str, overrides: &[Override]) -> Self {
-        let overrides = overrides.iter().map(|o| Arc::from(o.to_string())).collect();
+        let by = |change: &Override| if change.sweep { Diagnostic::SWEEP } else { Diagnostic::OVERRIDE };
+        let overrides = overrides.iter().map(|change| (by(change), Arc::from(change.to_string()))).collect();
         Self { files: vec![(file.to_owned(), Arc::from(text))], overrides }
     }
 
@@ -89,7 +91,7 @@ impl Sources {
         let file = match span.origin {
             Origin::File(file) => file,
             Origin::Override(number) => match self.overrides.get(number as usize) {
-                Some(text) => return (PathBuf::from(Diagnostic::OVERRIDE), text),
+                Some((by, text)) => return (PathBuf::from(by), text),
                 None => 0,
             },
         };
@@ -131,10 +133,13 @@ impl Problem {
     }
 }
 
-/// Errors found so far. Beyond [`Sink::LIMIT`] they are only counted, so that a file of garbage costs no more than a long one.
+/// Errors found so far, each once. Beyond [`Sink::LIMIT`] they are only counted, so that a file of garbage costs no more than a long one.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     found: Vec<(Span, Problem)>,
+    /// The same: every cell of a matrix may have the errors of its stage.
+    told: HashSet<(Span, Problem)>,
+    again: usize,
     more: usize,
 }
 
@@ -144,16 +149,22 @@ impl Sink {
 
     /// Adds an error. `problem` is worked out only if it will be shown.
     pub(crate) fn push(&mut self, span: &Span, problem: impl FnOnce() -> Problem) {
-        if self.found.len() < Self::LIMIT {
-            self.found.push((span.clone(), problem()));
-        } else {
+        if self.found.len() >= Self::LIMIT {
             self.more += 1;
+            return;
+        }
+        let found = (span.clone(), problem());
+        if self.told.insert(found.clone()) {
+            self.found.push(found);
+        } else {
+            self.again += 1;
         }
     }
 
     /// Takes over what another pile holds.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.more += other.more;
+        self.again += other.again;
         for (span, problem) in other.found {
             self.push(&span, || problem);
         }
@@ -161,14 +172,12 @@ impl Sink {
 
     /// How many errors there are.
     pub(crate) fn count(&self) -> usize {
-        self.found.len() + self.more
+        self.found.len() + self.again + self.more
     }
 
     /// Nothing if there was no error; otherwise all of them, those in files first, in their order. A file that is included twice has its
     /// errors told once.
     pub(crate) fn finish(mut self, sources: &Sources) -> Result<(), Diagnostics> {
-        let mut told = HashSet::new();
-        self.found.retain(|found| told.insert(found.clone()));
         self.found.sort_by(|(a, _), (b, _)| a.cmp(b));
         if self.more > 0 {
             let end = Span::of(0, sources.text().len()..sources.text().len());

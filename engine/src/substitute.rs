@@ -1,11 +1,12 @@
-//! `[vars]`, and `${vars.x}` in texts.
+//! `[vars]`, and `${vars.x}` and `${matrix.x}` in texts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::cell::Cell;
 use crate::name::{is_name, no_name, shown};
 use crate::nearest::suggest;
 use crate::raw::{Node, Raw, Table};
@@ -27,6 +28,10 @@ pub(crate) struct Vars {
     states: HashMap<String, State>,
     chain: Vec<String>,
     made: usize,
+    /// The axes of the file's matrix.
+    axes: Vec<String>,
+    /// The cell for which texts are replaced.
+    cell: Cell,
 }
 
 #[derive(Clone, Debug)]
@@ -37,19 +42,29 @@ enum State {
     Busy,
     /// Worked out; broken if there was an error.
     Done(Node),
+    /// As written: it hangs on these axes, and so is another in every cell.
+    Varies(Node, BTreeSet<String>),
 }
 
 /// A piece of a text.
 enum Piece<'t> {
     Literal(&'t str),
+    Named(Name<'t>),
+}
+
+/// What stands between `${` and `}`.
+#[derive(Clone, Copy)]
+enum Name<'t> {
     Var(&'t str),
+    Axis(&'t str),
 }
 
 impl Vars {
-    /// Reads `[vars]` and works out every variable. Those that are `given` have their value already. `made` is what other files of the
-    /// pipeline have made.
-    pub(crate) fn read(table: Table, mut given: HashMap<String, Node>, made: usize, sink: &mut Sink) -> Self {
-        let mut vars = Self { names: Vec::new(), states: HashMap::new(), chain: Vec::new(), made };
+    /// Reads `[vars]` and works out every variable. Those that are `given` have their value already. `axes` are those of the file's matrix,
+    /// `made` is what other files of the pipeline have made.
+    pub(crate) fn read(table: Table, mut given: HashMap<String, Node>, axes: Vec<String>, made: usize, sink: &mut Sink) -> Self {
+        let (names, states, chain, cell) = (Vec::new(), HashMap::new(), Vec::new(), Cell::default());
+        let mut vars = Self { names, states, chain, made, axes, cell };
         for entry in table.0 {
             if !is_name(&entry.key) {
                 sink.push(&entry.span, || no_name("a variable", &entry.key));
@@ -75,7 +90,7 @@ impl Vars {
     /// All variables and their values, in the order of the file.
     pub(crate) fn to_json(&self) -> Map<String, Value> {
         let value = |name: &String| match self.states.get(name) {
-            Some(State::Done(node)) => node.to_json(),
+            Some(State::Done(node) | State::Varies(node, _)) => node.to_json(),
             _ => Value::Null,
         };
         self.names.iter().map(|name| (name.clone(), value(name))).collect()
@@ -123,8 +138,8 @@ impl Vars {
             return None;
         }
         let pieces = pieces(text).map_err(|problem| sink.push(span, || problem)).ok()?;
-        if let [Piece::Var(name)] = pieces[..] {
-            let mut node = self.var(name, span, sink)?;
+        if let [Piece::Named(name)] = pieces[..] {
+            let mut node = self.named(name, span, sink)?;
             self.spend(size(&node), span, sink)?;
             node.text = node.scalar_text();
             stamp(&mut node, span);
@@ -136,7 +151,7 @@ impl Vars {
         for piece in pieces {
             match piece {
                 Piece::Literal(literal) => whole.push_str(literal),
-                Piece::Var(name) => match self.inside(name, span, sink) {
+                Piece::Named(name) => match self.inside(name, span, sink) {
                     Some(value) => whole.push_str(&value),
                     None => sound = false,
                 },
@@ -152,18 +167,22 @@ impl Vars {
 
     /// Where a path of these pieces starts from: where its beginning was written.
     fn home(&self, pieces: &[Piece<'_>]) -> Option<Arc<Path>> {
-        let Some(Piece::Var(name)) = pieces.first() else { return None };
-        match self.states.get(*name) {
-            Some(State::Done(node)) => node.home.clone(),
+        match pieces.first() {
+            Some(Piece::Named(Name::Axis(name))) => self.cell.get(name)?.node.home.clone(),
+            Some(Piece::Named(Name::Var(name))) => match self.states.get(*name) {
+                Some(State::Done(node) | State::Varies(node, _)) => node.home.clone(),
+                _ => None,
+            },
             _ => None,
         }
     }
 
-    /// A variable's value as it stands inside a text.
-    fn inside(&mut self, name: &str, span: &Span, sink: &mut Sink) -> Option<String> {
-        let node = self.var(name, span, sink)?;
+    /// A value as it stands inside a text.
+    fn inside(&mut self, name: Name<'_>, span: &Span, sink: &mut Sink) -> Option<String> {
+        let node = self.named(name, span, sink)?;
         let text = node.scalar_text();
-        if text.is_none() {
+        // A value of an axis is never a list.
+        if let (None, Name::Var(name)) = (&text, name) {
             let name = shown(name);
             sink.push(span, || {
                 Problem::new(format!("`${{vars.{name}}}` is a list and cannot stand inside a text"))
@@ -182,8 +201,80 @@ impl Vars {
         (self.made <= TOTAL).then_some(())
     }
 
-    /// A variable's value; nothing if it is broken, which has then been told.
-    fn var(&mut self, name: &str, span: &Span, sink: &mut Sink) -> Option<Node> {
+    /// The value that a name stands for; nothing if it is broken, which has then been told.
+    fn named(&mut self, name: Name<'_>, span: &Span, sink: &mut Sink) -> Option<Node> {
+        match name {
+            Name::Axis(name) => self.axis(name, span, sink),
+            Name::Var(name) => match self.var(name, span, sink)? {
+                State::Varies(mut node, _) => {
+                    self.expand(&mut node, sink);
+                    Some(node)
+                }
+                State::Done(node) => Some(node),
+                State::Written(_) | State::Busy => None,
+            },
+        }
+        .filter(|node| !node.is_broken())
+    }
+
+    /// The value of an axis in the cell at hand. Where there is no such cell, the matrix is broken, which has been told.
+    fn axis(&self, name: &str, span: &Span, sink: &mut Sink) -> Option<Node> {
+        if !self.axes.iter().any(|axis| axis == name) {
+            let axis = shown(name);
+            sink.push(span, || match self.axes.len() {
+                0 => Problem::new(format!("`${{matrix.{axis}}}`: the file has no matrix"))
+                    .help(format!("write `[matrix]` and `{axis} = [ … ]`")),
+                _ => Problem::new(format!("the matrix has no axis `{axis}`")).help(suggest(
+                    name,
+                    "axes",
+                    self.axes.iter().map(String::as_str),
+                )),
+            });
+        }
+        self.cell.get(name).map(|setting| setting.node.clone())
+    }
+
+    /// The axes that a value hangs on, directly or through variables.
+    pub(crate) fn axes_of(&mut self, node: &Node, sink: &mut Sink) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        self.gather(node, &mut found, sink);
+        found
+    }
+
+    fn gather(&mut self, node: &Node, found: &mut BTreeSet<String>, sink: &mut Sink) {
+        match &node.value {
+            // What is wrong with a text is told where it is replaced.
+            Raw::Text(text) if text.contains("${") => {
+                for piece in pieces(text).unwrap_or_default() {
+                    match piece {
+                        Piece::Named(Name::Axis(name)) => found.extend([name.to_owned()]),
+                        Piece::Named(Name::Var(name)) if self.states.contains_key(name) => {
+                            if let Some(State::Varies(_, axes)) = self.var(name, &node.span, sink) {
+                                found.extend(axes);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Raw::List(items) => items.iter().for_each(|item| self.gather(item, found, sink)),
+            Raw::Table(table) => table.0.iter().for_each(|entry| self.gather(&entry.node, found, sink)),
+            _ => {}
+        }
+    }
+
+    /// Says for which cell texts are replaced from now on.
+    pub(crate) fn enter(&mut self, cell: &Cell) {
+        self.cell.clone_from(cell);
+    }
+
+    /// Whether a variable is another in every cell.
+    pub(crate) fn varies(&self, name: &str) -> bool {
+        matches!(self.states.get(name), Some(State::Varies(..)))
+    }
+
+    /// A variable, worked out; nothing if that cannot be, which has then been told.
+    fn var(&mut self, name: &str, span: &Span, sink: &mut Sink) -> Option<State> {
         if !self.states.contains_key(name) {
             let names = self.names.iter().map(String::as_str);
             sink.push(span, || Problem::new(format!("unknown variable `{}`", shown(name))).help(suggest(name, "variables", names)));
@@ -199,13 +290,13 @@ impl Vars {
             sink.push(span, || Problem::new(format!("more than {CHAIN} variables are made from one another in a row")));
             return None;
         }
-        self.resolve(name, sink).filter(|node| !node.is_broken())
+        self.resolve(name, sink)
     }
 
-    fn resolve(&mut self, name: &str, sink: &mut Sink) -> Option<Node> {
+    fn resolve(&mut self, name: &str, sink: &mut Sink) -> Option<State> {
         let state = self.states.get_mut(name)?;
         let mut node = match state {
-            State::Done(node) => return Some(node.clone()),
+            State::Done(_) | State::Varies(..) => return Some(state.clone()),
             State::Busy => return None,
             State::Written(_) => match std::mem::replace(state, State::Busy) {
                 State::Written(node) => node,
@@ -214,7 +305,12 @@ impl Vars {
         };
         self.chain.push(name.to_owned());
         let before = sink.count();
-        self.expand(&mut node, sink);
+        let axes = self.axes_of(&node, sink);
+        if axes.is_empty() && sink.count() == before {
+            self.expand(&mut node, sink);
+        } else {
+            self.know(&axes, &node.span, sink);
+        }
         self.chain.pop();
         if sink.count() > before {
             node.value = Raw::Broken;
@@ -222,8 +318,16 @@ impl Vars {
             sink.push(&node.span, || Problem::new(format!("variable `{}` is too large or nested too deeply", shown(name))));
             node.value = Raw::Broken;
         }
-        self.states.insert(name.to_owned(), State::Done(node.clone()));
-        Some(node)
+        let state = if axes.is_empty() || node.is_broken() { State::Done(node) } else { State::Varies(node, axes) };
+        self.states.insert(name.to_owned(), state.clone());
+        Some(state)
+    }
+
+    /// Tells axes that there are not.
+    fn know(&self, axes: &BTreeSet<String>, span: &Span, sink: &mut Sink) {
+        for axis in axes.iter().filter(|axis| !self.axes.contains(axis)) {
+            let _unknown = self.axis(axis, span, sink);
+        }
     }
 }
 
@@ -245,7 +349,7 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Problem> {
         let Some((inside, after)) = from[2..].split_once('}') else {
             return Err(Problem::new("`${` without `}`").help("a `${` that is no variable is written `$${`".to_owned()));
         };
-        pieces.push(Piece::Var(variable(inside)?));
+        pieces.push(Piece::Named(named(inside)?));
         rest = after;
     }
     if !rest.is_empty() {
@@ -254,19 +358,19 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Problem> {
     Ok(pieces)
 }
 
-/// The variable's name in what stands between `${` and `}`.
-fn variable(inside: &str) -> Result<&str, Problem> {
+/// What is named between `${` and `}`.
+fn named(inside: &str) -> Result<Name<'_>, Problem> {
     if let Some(name) = inside.strip_prefix("vars.") {
-        return Ok(name);
+        return Ok(Name::Var(name));
+    }
+    if let Some(name) = inside.strip_prefix("matrix.") {
+        return Ok(Name::Axis(name));
     }
     let inside_shown = shown(inside);
-    if inside.starts_with("matrix.") {
-        return Err(Problem::new(format!("`${{{inside_shown}}}`: a matrix is not supported yet")));
-    }
     let help = if is_name(inside) {
         format!("did you mean `${{vars.{inside}}}`?")
     } else {
-        "write `${vars.NAME}`, or `$${` for a plain `${`".to_owned()
+        "write `${vars.NAME}` or `${matrix.AXIS}`, or `$${` for a plain `${`".to_owned()
     };
     Err(Problem::new(format!("`${{{inside_shown}}}` is no variable")).help(help))
 }

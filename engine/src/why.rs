@@ -40,8 +40,7 @@ impl Engine {
     /// # Errors
     /// When there is no such stage, or an input or the store cannot be read.
     pub fn why(&self, stage: &str) -> Result<Why, EngineError> {
-        let _exists = self.graph.subset(&[stage.to_owned()])?;
-        let Some(index) = self.pipeline.index(stage) else { return Ok(Why { steps: Vec::new() }) };
+        let index = self.graph.find_one(stage)?;
         let settled = self.decider().settle();
         let mut steps = Vec::new();
         let (mut queue, mut seen) = (VecDeque::from([(index, None)]), BTreeSet::new());

@@ -161,8 +161,8 @@ fn errors_of_substitution() {
          p.toml:19:10: `${rank}` is no variable (did you mean `${vars.rank}`?)\n\
          p.toml:20:12: `${vars.list}` is a list and cannot stand inside a text: only a text that is nothing but `${vars.list}` becomes the list\n\
          p.toml:20:29: `${` without `}` (a `${` that is no variable is written `$${`)\n\
-         p.toml:20:44: `${matrix.seed}`: a matrix is not supported yet\n\
-         p.toml:20:62: `${env.HOME}` is no variable (write `${vars.NAME}`, or `$${` for a plain `${`)"
+         p.toml:20:44: `${matrix.seed}`: the file has no matrix (write `[matrix]` and `seed = [ … ]`)\n\
+         p.toml:20:62: `${env.HOME}` is no variable (write `${vars.NAME}` or `${matrix.AXIS}`, or `$${` for a plain `${`)"
     );
 }
 
@@ -195,7 +195,7 @@ fn keys_of_the_file() {
     assert_eq!(
         errors("nmae = \"x\"\nmatrix = 1\nextends = \"x\"\n[lora]\nkind = \"train\"\n[stages.d]\nkind = \"dataset\"\n", &[]),
         "p.toml:1:1: unknown key `nmae` (did you mean `name`?)\n\
-         p.toml:2:1: `matrix` is not supported yet\n\
+         p.toml:2:10: `matrix` wants a table: this is a whole number\n\
          p.toml:3:1: `extends` is not supported yet\n\
          p.toml:4:2: unknown key `lora` (a stage is written `[stages.lora]`)"
     );
@@ -521,10 +521,13 @@ fn overrides_that_do_not_fit() {
     );
     assert_eq!(told("name=x"), "--set name=x: the name of a pipeline cannot be set from outside");
     assert_eq!(told("seed=x"), "--set seed=x: `seed` wants a whole number, 0 or more: this is text");
-    assert_eq!(told("rank=4"), "--set rank=4: `rank` cannot be set (what can be set: seed, numerics, vars.NAME, stages.STAGE.PARAMETER)");
+    assert_eq!(
+        told("rank=4"),
+        "--set rank=4: `rank` cannot be set (what can be set: seed, numerics, matrix.AXIS, vars.NAME, stages.STAGE.PARAMETER)"
+    );
     assert_eq!(
         told("stages.lora=4"),
-        "--set stages.lora=4: `stages.lora` cannot be set (what can be set: seed, numerics, vars.NAME, stages.STAGE.PARAMETER)"
+        "--set stages.lora=4: `stages.lora` cannot be set (what can be set: seed, numerics, matrix.AXIS, vars.NAME, stages.STAGE.PARAMETER)"
     );
     assert_eq!(
         errors(&command("c", "x = \"a\"", "[\"y\"]"), &["stages.c.inputs.z=b"]),

@@ -121,13 +121,15 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in "\\PC*", path in "\\PC{0,20}", value in "\\PC*") {
-        tell(&text, &[Override { path, value }]);
+        tell(&text, &[Override { path, value, sweep: false }]);
     }
 
     #[test]
     fn nothing_like_a_pipeline_panics(pieces in proptest::collection::vec(piece(), 0..40), sets in proptest::collection::vec((path(), piece()), 0..4)) {
-        let sets: Vec<Override> = sets.into_iter().map(|(path, value)| Override { path, value }).collect();
-        tell(&pieces.concat(), &sets);
+        for sweep in [false, true] {
+            let sets: Vec<Override> = sets.iter().cloned().map(|(path, value)| Override { path, value, sweep }).collect();
+            tell(&pieces.concat(), &sets);
+        }
     }
 }
 
@@ -138,6 +140,15 @@ fn piece() -> impl Strategy<Value = String> {
         "[stages.b]\n",
         "[stages.\"é\"]\n",
         "[vars]\n",
+        "[matrix]\n",
+        "x = [1, 2]\n",
+        "rank = [\"a\", \"@b\", 3.5]\n",
+        "exclude = [{ x = 1 }]\n",
+        "include = [{ x = 3, rank = 1 }]\n",
+        "rank = \"${matrix.x}\"\n",
+        "x = \"${matrix.rank}\"\n",
+        "model = \"@a[x=1]\"\n",
+        "data = \"@b[x=1,rank=3.5].y\"\n",
         "[[stages.a]]\n",
         "[stages.a.train]\n",
         "kind = \"train\"\n",
@@ -185,6 +196,7 @@ fn path() -> impl Strategy<Value = String> {
     let paths = [
         "seed",
         "vars.x",
+        "matrix.x",
         "stages.a.rank",
         "stages.a.train.lr",
         "stages.a.train",
@@ -206,7 +218,7 @@ fn tell(text: &str, overrides: &[Override]) {
         Ok(pipeline) => {
             let graph = Graph::of(&pipeline);
             assert_eq!(graph.len(), graph.order().len());
-            let _ = (graph.to_text(), graph.to_dot(), graph.to_mermaid(), graph.to_svg(), pipeline.check_files());
+            let _ = (graph.folded().to_svg(), graph.to_text(), graph.to_dot(), graph.to_mermaid(), graph.to_svg(), pipeline.check_files());
         }
         Err(errors) => {
             assert!(!errors.0.is_empty());

@@ -504,3 +504,100 @@ fn what_is_meant_where_no_stage_is_named() {
     assert!(both.targets.contains(&"t5-tuned".to_owned()), "a file that says nothing means all of its stages");
     assert_eq!(study("targets = [\"t5-tuned\"]\n").targets, ["t5-tuned"]);
 }
+
+/// [`BERT`] for several numbers of epochs.
+fn family(name: &str, epochs: &str) -> String {
+    let text = BERT.replace("\"bert\"", &format!("\"{name}\"")).replace("epochs = 2\n", "");
+    text.replace("${vars.epochs}", "${matrix.epochs}") + &format!("[matrix]\nepochs = {epochs}\n")
+}
+
+#[test]
+fn axes_belong_to_their_file() {
+    let files = Files::new(&[
+        ("a.toml", &family("a", "[1, 2]")),
+        ("b.toml", &BERT.replace("\"bert\"", "\"b\"").replace("epochs = 2", "epochs = 5")),
+    ]);
+    files.write("study.toml", "include = [\"a.toml\", \"b.toml\"]\ntargets = [\"a-tuned\"]\n");
+    let pipeline = files.good(&[]);
+    assert_eq!(names(&pipeline), ["squad", "base", "features", "a-tuned[epochs=1]", "a-tuned[epochs=2]", "b-tuned"]);
+    assert_eq!(pipeline.targets, ["a-tuned[epochs=1]", "a-tuned[epochs=2]"]);
+    assert_eq!(files.good(&["matrix.epochs=[3]"]).stages[3].name, "a-tuned[epochs=3]");
+    assert_eq!(value(&files.good(&["stages.a-tuned.rank=4"]), "a-tuned[epochs=2]", "rank"), json!(4));
+}
+
+#[test]
+fn cells_of_several_files_are_shared_and_stages_meet_in_common_values() {
+    let files = Files::new(&[("a.toml", &family("a", "[1, 2]")), ("b.toml", &family("b", "[2, 3]").replace("google/bert", "google/t5"))]);
+    let both = "[stages.both]\nkind = \"command\"\nrun = [\"x\"]\ninputs = { a = \"@a-tuned\", b = \"@b-tuned\" }\noutputs = [\"y\"]\n";
+    files.write("study.toml", &format!("include = [\"a.toml\", \"b.toml\"]\n{both}"));
+    let pipeline = files.good(&[]);
+    assert_eq!(names(&pipeline).last(), Some(&"both[epochs=2]"));
+    assert_eq!(reads(&pipeline, "both[epochs=2]", "inputs.b"), "b-tuned[epochs=2]");
+    files.write("study.toml", &format!("include = [\"a.toml\", \"b.toml\"]\n{}", both.replace("@b-tuned", "@b-tuned[epochs=3]")));
+    let pipeline = files.good(&[]);
+    assert_eq!(reads(&pipeline, "both[epochs=1]", "inputs.b"), "b-tuned[epochs=3]");
+    files.write("b.toml", &family("b", "[3]"));
+    files.write("study.toml", &format!("include = [\"a.toml\", \"b.toml\"]\n{both}"));
+    assert_eq!(
+        files.errors(&[]),
+        "study.toml:2:9: no cell of this stage is left (stages of several files meet where their axes of one name have a value in common)"
+    );
+    files.write("b.toml", &family("b", "[2, 3]"));
+    let pipeline = files.good(&[]);
+    let tuned: Vec<&str> = names(&pipeline).into_iter().filter(|name| name.contains("tuned")).collect();
+    assert_eq!(tuned, ["a-tuned[epochs=1]", "tuned[epochs=2]", "b-tuned[epochs=3]"], "what is the same is one");
+}
+
+#[test]
+fn a_stage_has_the_axes_of_its_file_and_of_those_that_it_includes() {
+    let files = Files::new(&[("a.toml", &family("a", "[1, 2]"))]);
+    let stage = "[matrix]\nrank = [4, 8]\nepochs = [2, 3]\n[stages.more]\nkind = \"train\"\nmodel = \"@a-tuned\"\ndata = \"@a-features\"\nrank = \"${matrix.rank}\"\ntrain = { epochs = \"${matrix.epochs}\" }\n";
+    files.write("study.toml", &format!("include = [\"a.toml\"]\n{stage}"));
+    let more = |pipeline: &Pipeline| {
+        names(pipeline).into_iter().filter_map(|name| name.strip_prefix("more").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(more(&files.good(&[])), ["[rank=4,epochs=2]", "[rank=8,epochs=2]"]);
+    files.write(
+        "study.toml",
+        &format!(
+            "include = [\"a.toml\"]\n{}",
+            stage.replace("epochs = [2, 3]\n", "").replace("train = { epochs = \"${matrix.epochs}\" }\n", "")
+        ),
+    );
+    let pipeline = files.good(&[]);
+    assert_eq!(more(&pipeline), ["[rank=4,epochs=1]", "[rank=4,epochs=2]", "[rank=8,epochs=1]", "[rank=8,epochs=2]"]);
+    assert_eq!(reads(&pipeline, "more[rank=8,epochs=1]", "model"), "a-tuned[epochs=1]");
+}
+
+#[test]
+fn what_differs_from_cell_to_cell_is_not_given_to_included_files() {
+    let files = Files::new(&[("bert.toml", BERT)]);
+    let study = "[vars]\nepochs = \"${matrix.epochs}\"\n[matrix]\nepochs = [1, 2]\n[stages.x]\nkind = \"command\"\nrun = [\"${vars.epochs}\"]\noutputs = [\"y\"]\n";
+    files.write("study.toml", &format!("include = [\"bert.toml\"]\n{study}"));
+    assert_eq!(
+        files.errors(&[]),
+        "study.toml:1:12: variable `epochs` is another in every cell, and the stages of `bert.toml` have none (write the matrix in the included file)"
+    );
+    files.write(
+        "study.toml",
+        &format!(
+            "include = [{{ file = \"bert.toml\", vars = {{ squad = \"${{matrix.epochs}}\" }} }}]\n{}",
+            study.replace("epochs = \"", "e = \"").replace("vars.epochs", "vars.e")
+        ),
+    );
+    assert!(files.errors(&[]).starts_with("study.toml:1:51: variable `squad` is another in every cell"), "{}", files.errors(&[]));
+}
+
+#[test]
+fn a_sweep_goes_through_all_files() {
+    let files = Files::study("include = [\"bert.toml\", \"t5.toml\"]\n[vars]\nepochs = 3\n");
+    let sweep = |text: &str| {
+        let sweeps = [qapipe_engine::Override::sweep(text).unwrap()];
+        let pipeline = Pipeline::load(&files.0.path().join("study.toml"), &kinds(), &sweeps).unwrap();
+        names(&pipeline).into_iter().filter(|name| name.contains('[')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let cells = ["bert-tuned[epochs=1]", "bert-tuned[epochs=2]", "t5-tuned[epochs=1]", "t5-tuned[epochs=2]"];
+    assert_eq!(sweep("vars.epochs=1,2"), cells);
+    assert_eq!(sweep("stages.t5-tuned.rank=2,4"), ["t5-tuned[rank=2]", "t5-tuned[rank=4]"]);
+    assert_eq!(sweep("seed=5,6").len(), 4);
+}

@@ -18,7 +18,7 @@ pub const TABLES: [&str; 4] = ["metrics", "predictions", "training", "stages"];
 pub struct Scope {
     /// Only these pipelines; none means all.
     pub pipelines: Vec<String>,
-    /// Only these stages; none means all.
+    /// Only these stages, or those of these families; none means all.
     pub stages: Vec<String>,
     /// Results of every state that a pipeline ever had, not just of the newest.
     pub all: bool,
@@ -90,7 +90,8 @@ impl Results {
 impl Scope {
     fn takes(&self, stem: &Stem<'_>) -> bool {
         let among = |names: &[String], name: &str| names.is_empty() || names.iter().any(|other| other == name);
-        among(&self.pipelines, stem.pipeline) && among(&self.stages, stem.stage)
+        let family = stem.stage.split('[').next().unwrap_or(stem.stage);
+        among(&self.pipelines, stem.pipeline) && (among(&self.stages, stem.stage) || among(&self.stages, family))
     }
 }
 
@@ -103,9 +104,10 @@ struct Stem<'a> {
 
 impl<'a> Stem<'a> {
     fn of(name: &'a str) -> Option<Self> {
-        let mut parts = name.strip_suffix(".parquet")?.split('.');
-        let stem = Self { pipeline: parts.next()?, stage: parts.next()?, key: parts.next()? };
-        parts.next().is_none().then_some(stem)
+        let (pipeline, rest) = name.strip_suffix(".parquet")?.split_once('.')?;
+        // The name of a stage of a matrix may hold dots.
+        let (stage, key) = rest.rsplit_once('.')?;
+        Some(Self { pipeline, stage, key })
     }
 
     fn is_among(&self, current: &BTreeMap<String, BTreeMap<String, String>>) -> bool {

@@ -35,7 +35,7 @@ pub(super) fn run(args: &args::Check, session: &Session) -> Result<(), Failure> 
 
 /// The pipeline, or all that is wrong with it. A file that cannot be read at all ends the command.
 fn checked(file: &Path, args: &args::Check) -> Result<Result<Pipeline, Diagnostics>, Failure> {
-    match Pipeline::load(file, &kinds(), &args.changes.set) {
+    match Pipeline::load(file, &kinds(), &args.changes.overrides()) {
         Ok(pipeline) => Ok(pipeline.check_files().map(|()| pipeline)),
         Err(LoadError::Invalid(errors)) => Ok(Err(errors)),
         Err(error) => Err(error.into()),

@@ -1,7 +1,7 @@
 //! `qapipe get`: a result out of the store.
 
 use qapipe_cache::{Artifact, Record};
-use qapipe_engine::{Decision, Engine, Options, nearest};
+use qapipe_engine::{Decision, Engine, EngineError, Options, nearest, stage_and_output};
 use serde_json::json;
 
 use super::session::Session;
@@ -11,9 +11,11 @@ use crate::project::{pipeline_and_stage, shown, text};
 
 pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
     let (file, wanted) = pipeline_and_stage(&args.words)?;
-    let (stage, output) = wanted.split_once('.').map_or((wanted.as_str(), None), |(stage, output)| (stage, Some(output)));
+    let (stage, output) = stage_and_output(&wanted);
     let options = Options { targets: vec![stage.to_owned()], device: args.machine.device, ..Options::default() };
-    let engine = session.engine(&file, &args.changes.set, options)?;
+    let engine = session.engine(&file, &args.changes.overrides(), options)?;
+    let one = engine.graph().find_one(stage).map_err(EngineError::from)?;
+    let stage = engine.pipeline().stages[one].name.as_str();
     let record = current(&engine, stage);
     session.tell_warnings(&engine);
     let record = record?;
@@ -39,7 +41,6 @@ pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
 /// The result that the stage has now, here or in the remote.
 fn current(engine: &Engine, stage: &str) -> Result<Record, Failure> {
     let plan = engine.plan()?;
-    let stage = engine.pipeline().stage(stage).map_or(stage, |spec| spec.name.as_str());
     let planned = plan.stages.iter().find(|planned| planned.stage == stage);
     let record = match planned.and_then(|planned| Some((planned.key?, &planned.decision))) {
         Some((key, Decision::Fetch { .. })) => engine.fetch(&key)?,

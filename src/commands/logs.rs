@@ -13,7 +13,9 @@ pub(super) fn run(args: &args::Logs, session: &Session) -> Result<(), Failure> {
     let Some(path) = qapipe_engine::log(store.root(), &args.stage, run.as_deref()) else {
         let when = run.map_or_else(|| "in any run".to_owned(), |run| format!("in run {run}"));
         let failure = Failure::usage(format!("stage `{}` has written nothing {when}", args.stage));
-        return Err(failure.help("a stage that prints nothing has no log; `qapipe show` lists the stages of a run"));
+        return Err(failure.help(
+            "a stage that prints nothing has no log; `qapipe show -v` lists the stages of a run, each cell of a matrix by its name",
+        ));
     };
     let bytes = std::fs::read(&path).map_err(|error| Failure::io(&path, &error))?;
     if session.printer.json {

@@ -1,29 +1,37 @@
 //! `qapipe plan`: what a run would do and why.
 
 use anstyle::Style;
-use qapipe_engine::{Decision, Options, Pipeline, Plan, Planned};
+use qapipe_engine::{Decision, Options, Pipeline, Plan, Planned, family};
 use serde_json::{Value, json};
 
 use super::session::Session;
 use crate::args;
 use crate::failure::{Exit, Failure};
+use crate::families::{Group, common, grouped};
 use crate::grid::Grid;
 use crate::human::{self, about, things};
-use crate::printer::{DIM, DUE, GOOD, PLAIN};
+use crate::printer::{DIM, DUE, GOOD, PLAIN, Printer};
 use crate::project;
 
 pub(super) fn run(args: args::Plan, session: &Session) -> Result<(), Failure> {
+    let set = args.work.changes.overrides();
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
-    let options =
-        Options { targets, force: args.work.force, device: args.work.machine.device, offline: args.offline, ..Options::default() };
-    let engine = session.engine(&file, &args.work.changes.set, options)?;
+    let options = Options {
+        targets,
+        cells: args.work.cells,
+        force: args.work.force,
+        device: args.work.machine.device,
+        offline: args.offline,
+        ..Options::default()
+    };
+    let engine = session.engine(&file, &set, options)?;
     let plan = engine.plan()?;
     session.tell_warnings(&engine);
     let view = View { pipeline: engine.pipeline(), plan: &plan };
     if session.printer.json {
         session.printer.json(&view.to_json())?;
     } else {
-        session.printer.data(&view.to_text(session.printer.quiet))?;
+        session.printer.data(&view.to_text(&session.printer))?;
     }
     if args.check && !plan.is_done() { Err(Failure::told(Exit::Due)) } else { Ok(()) }
 }
@@ -36,42 +44,17 @@ struct View<'a> {
 
 impl View<'_> {
     /// The table of decisions; when quiet, without what is cached and what is only talk.
-    fn to_text(&self, quiet: bool) -> String {
+    fn to_text(&self, printer: &Printer) -> String {
         let mut grid = Grid::new(&["STATE", "STAGE", "KEY", "BECAUSE", "TIME"]);
-        let shown = self.plan.stages.iter().filter(|planned| !quiet || planned.decision != Decision::Cached);
-        shown.for_each(|planned| grid.row(self.row(planned)));
-        if quiet {
+        let groups = grouped(&self.plan.stages, |planned| &planned.stage, |planned| state(planned).0, printer.verbose);
+        let shown = groups.iter().filter(|group| !printer.quiet || group.members[0].decision != Decision::Cached);
+        shown.for_each(|group| grid.row(row(group)));
+        if printer.quiet {
             return if self.plan.is_done() { String::new() } else { grid.to_text(" ") };
         }
         let stages = things(self.plan.stages.len(), "stage");
         let head = format!("Pipeline {}: {stages}  ({})\n", self.pipeline.name, self.pipeline.file.display());
         format!("{head}{}{}\n", grid.to_text(" "), summary(self.plan))
-    }
-
-    fn row(&self, planned: &Planned) -> [(String, Style); 5] {
-        let (state, style) = match planned.decision {
-            Decision::Cached => ("cached", GOOD),
-            Decision::Fetch { .. } => ("fetch", GOOD),
-            Decision::Run(_) => ("run", DUE),
-            Decision::Maybe { .. } => ("maybe", DIM),
-        };
-        let key = planned.key.map_or_else(|| "-".to_owned(), |key| key.short());
-        [
-            (state.to_owned(), style),
-            (planned.stage.clone(), PLAIN),
-            (key, DIM),
-            (because(&planned.decision), PLAIN),
-            (self.time(planned), PLAIN),
-        ]
-    }
-
-    /// Expected time, and the GPU that it takes.
-    fn time(&self, planned: &Planned) -> String {
-        if planned.decision.is_there() {
-            return String::new();
-        }
-        let time = planned.expected_seconds.map(about).unwrap_or_default();
-        if planned.gpu { format!("{time:<4} 1 GPU") } else { time }
     }
 
     fn to_json(&self) -> Value {
@@ -86,6 +69,34 @@ impl View<'_> {
         let stages: Vec<Value> = self.plan.stages.iter().map(stage).collect();
         json!({ "pipeline": self.pipeline.name, "file": project::text(&self.pipeline.file), "done": self.plan.is_done(), "stages": stages })
     }
+}
+
+/// A stage's row, or that of stages of a family.
+fn row(group: &Group<'_, Planned>) -> [(String, Style); 5] {
+    let (state, style) = state(group.members[0]);
+    let key = match group.members[..] {
+        [Planned { key: Some(key), .. }] => key.short(),
+        _ => "-".to_owned(),
+    };
+    let because = common(group.members.iter().map(|planned| because(&planned.decision)));
+    [(state.to_owned(), style), (group.label.clone(), PLAIN), (key, DIM), (because, PLAIN), (time(&group.members), PLAIN)]
+}
+
+fn state(planned: &Planned) -> (&'static str, Style) {
+    match planned.decision {
+        Decision::Cached => ("cached", GOOD),
+        Decision::Fetch { .. } => ("fetch", GOOD),
+        Decision::Run(_) => ("run", DUE),
+        Decision::Maybe { .. } => ("maybe", DIM),
+    }
+}
+
+/// Expected time in all, and the GPU that it takes.
+fn time(stages: &[&Planned]) -> String {
+    let due = stages.iter().filter(|planned| !planned.decision.is_there());
+    let known: Vec<f64> = due.clone().filter_map(|planned| planned.expected_seconds).collect();
+    let time = if known.is_empty() { String::new() } else { about(known.iter().sum()) };
+    if due.clone().any(|planned| planned.gpu) { format!("{time:<4} 1 GPU") } else { time }
 }
 
 /// A decision as JSON.
@@ -103,10 +114,14 @@ fn because(decision: &Decision) -> String {
         Decision::Cached => String::new(),
         Decision::Fetch { bytes } => format!("in the remote, {}", human::bytes(*bytes as f64)),
         Decision::Run(reason) => reason.to_string(),
-        Decision::Maybe { after } => match after.split_at(after.len().min(3)) {
-            (first, []) => format!("after {}", first.join(", ")),
-            (first, rest) => format!("after {} and {} more", first.join(", "), rest.len()),
-        },
+        Decision::Maybe { after } => {
+            let mut families: Vec<&str> = after.iter().map(|stage| family(stage)).collect();
+            families.dedup();
+            match families.split_at(families.len().min(3)) {
+                (first, []) => format!("after {}", first.join(", ")),
+                (first, rest) => format!("after {} and {} more", first.join(", "), rest.len()),
+            }
+        }
     }
 }
 

@@ -18,7 +18,12 @@ use crate::project;
 pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
     let no_wait = args.no_wait;
     let (file, options, set) = prepare(args);
+    let only_left = options.left_over;
     let engine = session.engine(&file, &set, options)?;
+    if only_left && engine.selected().is_empty() {
+        session.printer.note("nothing to do: the last run left nothing undone");
+        return Ok(());
+    }
     let display = display::open(session.printer, engine.pipeline());
     let shown = Arc::clone(&display);
     let cancel = interrupt::watch(move |text| shown.tell(text))?;
@@ -44,6 +49,7 @@ pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
 
 /// The file and the engine's options that the arguments mean.
 fn prepare(args: Run) -> (std::path::PathBuf, Options, Vec<qapipe_engine::Override>) {
+    let set = args.work.changes.overrides();
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
     let defaults = Options::default();
     let options = Options {
@@ -52,10 +58,12 @@ fn prepare(args: Run) -> (std::path::PathBuf, Options, Vec<qapipe_engine::Overri
         keep_going: args.keep_going,
         force: args.work.force,
         targets,
+        cells: args.work.cells,
+        left_over: args.failed,
         offline: args.offline,
         ..defaults
     };
-    (file, options, args.work.changes.set)
+    (file, options, set)
 }
 
 /// Passes events on; notes what the summary and the exit code need.

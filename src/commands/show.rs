@@ -9,6 +9,7 @@ use serde_json::json;
 use super::session::Session;
 use crate::args;
 use crate::failure::Failure;
+use crate::families::{common, grouped};
 use crate::grid::Grid;
 use crate::human::{seconds, things};
 use crate::printer::{BAD, DIM, DUE, GOOD, PLAIN};
@@ -20,7 +21,7 @@ pub(super) fn run(args: &args::Show, session: &Session) -> Result<(), Failure> {
     if session.printer.json {
         return session.printer.json(&json!({ "run": run, "events": events }));
     }
-    session.printer.data(&to_text(&run, &events))
+    session.printer.data(&to_text(&run, &events, session.printer.verbose))
 }
 
 /// The id of the run that is meant: the newest, or the one that the given text is a part of.
@@ -48,7 +49,7 @@ struct Line {
     time: String,
 }
 
-fn to_text(run: &str, events: &[Event]) -> String {
+fn to_text(run: &str, events: &[Event], all: bool) -> String {
     let mut order: Vec<&str> = Vec::new();
     let mut lines: HashMap<&str, Line> = HashMap::new();
     let (mut head, mut tail) = (format!("Run {run}\n"), "the run did not end: it goes on, or was killed\n".to_owned());
@@ -63,14 +64,16 @@ fn to_text(run: &str, events: &[Event]) -> String {
         }
     }
     let mut grid = Grid::new(&["STATE", "STAGE", "KEY", "BECAUSE", "TIME"]);
-    for stage in order {
-        let line = lines.remove(stage).unwrap_or_default();
+    let stages: Vec<(&str, Line)> = order.into_iter().map(|stage| (stage, lines.remove(stage).unwrap_or_default())).collect();
+    for group in grouped(&stages, |(stage, _)| stage, |(_, line)| line.state, all) {
+        let first = &group.members[0].1;
+        let alone = |text: &str| if group.members.len() == 1 { text.to_owned() } else { String::new() };
         grid.row([
-            (line.state.to_owned(), style(line.state)),
-            (stage.to_owned(), PLAIN),
-            (line.key, DIM),
-            (line.because, PLAIN),
-            (line.time, PLAIN),
+            (first.state.to_owned(), style(first.state)),
+            (group.label.clone(), PLAIN),
+            (alone(&first.key), DIM),
+            (common(group.members.iter().map(|(_, line)| line.because.clone())), PLAIN),
+            (alone(&first.time), PLAIN),
         ]);
     }
     format!("{head}{}{tail}", grid.to_text(" "))

@@ -67,7 +67,7 @@ fn engine(args: &Transfer, session: &Session, offline: bool) -> Result<Option<En
     }
     let (file, targets) = pipeline_and_stages(args.pipeline.clone(), args.stages.clone());
     let options = Options { targets, device: args.machine.device.clone(), offline, ..Options::default() };
-    session.engine(&file, &args.changes.set, options).map(Some)
+    session.engine(&file, &args.changes.overrides(), options).map(Some)
 }
 
 /// The remote where no pipeline is named: that of the project that the store lies in.

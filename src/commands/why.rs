@@ -13,7 +13,7 @@ use crate::project;
 pub(super) fn run(args: args::Why, session: &Session) -> Result<(), Failure> {
     let (file, stage) = project::pipeline_and_stage(&args.words)?;
     let options = Options { device: args.machine.device, ..Options::default() };
-    let engine = session.engine(&file, &args.changes.set, options)?;
+    let engine = session.engine(&file, &args.changes.overrides(), options)?;
     let why = engine.why(&stage)?;
     if session.printer.json {
         session.printer.json(&json!({ "pipeline": engine.pipeline().name, "steps": why.steps.iter().map(to_json).collect::<Vec<_>>() }))

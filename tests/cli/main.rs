@@ -5,6 +5,7 @@
 mod check;
 mod include;
 mod info;
+mod matrix;
 #[cfg(feature = "cloud")]
 mod moto;
 mod pipelines;

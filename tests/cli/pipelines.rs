@@ -44,6 +44,11 @@ fn bert_smp50_kd() {
 }
 
 #[test]
+fn lora_ranks() {
+    runs("lora_ranks");
+}
+
+#[test]
 fn t5_int8() {
     runs("t5_int8");
 }
