@@ -60,20 +60,31 @@ impl Rows {
         self.known.is_empty()
     }
 
-    /// Keeps rows: they are on the disk when this returns. A value is one line.
+    /// Keeps rows: they outlive this process when this returns, and the machine after [`Rows::sync`]. A value is one line.
     ///
     /// # Errors
     /// What the file system says.
     pub fn put(&mut self, rows: &[(Digest, String)]) -> Result<(), CacheError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let mut text = String::new();
         for (key, value) in rows {
             text.extend([key.to_string().as_str(), " ", &check(key, value), " ", value, "\n"]);
         }
         let folder = self.folder.clone();
         let file = self.file()?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(CacheError::io(&folder))?;
+        file.write_all(text.as_bytes()).map_err(CacheError::io(&folder))?;
         self.known.extend(rows.iter().cloned());
         Ok(())
+    }
+
+    /// Makes sure that the rows that were kept are on the disk.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&self) -> Result<(), CacheError> {
+        self.file.as_ref().map_or(Ok(()), File::sync_data).map_err(CacheError::io(&self.folder))
     }
 
     /// This process's own file.

@@ -115,6 +115,14 @@ pub struct Answer {
     pub na_score: f64,
 }
 
+impl Answer {
+    /// A candidate, where the null answer's score does not exceed its own by more than a threshold; else nothing.
+    pub fn new(candidate: String, score: f64, na_score: f64, null_threshold: f64) -> Self {
+        let text = if na_score > null_threshold { String::new() } else { candidate.clone() };
+        Self { text, candidate, score, na_score }
+    }
+}
+
 /// Chooses between the spans of all windows of a question, in order, and no answer.
 ///
 /// As upstream, the null score is the least over the windows, and where no window proposes anything the candidate is the word
@@ -130,6 +138,5 @@ pub fn answer(context: &str, proposals: &[Proposal], settings: &Settings) -> Ans
     let (candidate, logits) =
         texts.into_iter().find(|(_, text)| !text.is_empty()).map_or(("empty", (0.0, 0.0)), |(span, text)| (text, span.logits));
     let na_score = f64::from(null - logits.0 - logits.1);
-    let text = if na_score > settings.null_threshold { String::new() } else { candidate.to_owned() };
-    Answer { text, candidate: candidate.to_owned(), score: f64::from(logits.0 + logits.1), na_score }
+    Answer::new(candidate.to_owned(), f64::from(logits.0 + logits.1), na_score, settings.null_threshold)
 }

@@ -75,6 +75,62 @@ fn an_asking_that_was_cut_off_goes_on_where_it_was() {
     assert!(rows(&lab).iter().zip(rows(&whole)).all(|(one, other)| one.prediction == other.prediction && one.id == other.id));
 }
 
+/// Windows in small batches, an evaluation of them, and what its answers were.
+const BATCHES: &str = "latency = 0\nhints = { batch_tokens = 500 }";
+
+fn answers(lab: &Lab, stage: &str) -> Vec<(String, Option<f64>, Option<f64>)> {
+    let rows: Vec<PredictionRow> = read_table(lab.path(&format!("{stage}.predictions"))).unwrap();
+    rows.into_iter().map(|row| (row.id, row.score, row.na_score)).collect()
+}
+
+#[test]
+fn an_evaluation_that_was_cut_off_goes_on_where_it_was() {
+    for (strict, config) in [(false, TINY_T5), (true, TINY_T5), (true, TINY_BERT)] {
+        let begun = tiny_writer(config, "limit_train = 32\nlimit_dev = 30") + &fine_tune("tuned", "steps = 1, batch = 8", "");
+        let text = begun.clone() + &evaluate("scores", "tuned", BATCHES);
+        let mut lab = Lab { strict, ..Lab::new() };
+        lab.run(&begun).unwrap();
+        lab.ear.progress.lock().unwrap().clear();
+        lab.ear.cancel_after = Some(1);
+        assert!(lab.run(&text).is_err());
+        let (done, total, _) = lab.ear.progress.lock().unwrap().last().cloned().unwrap();
+        assert!(done > 0 && done < total, "{done} of {total}");
+        (lab.ear.cancel_after, lab.ear.cancel) = (None, false.into());
+        lab.run(&text).unwrap();
+        let told = line(&lab, "answered before");
+        assert!(told.starts_with("30 questions, ") && !told.contains(" 0 of them"), "{told}");
+        let row = metrics(&lab, "scores");
+        assert!(
+            row.exact.is_some() && row.evaluate_seconds.is_none() && row.throughput.is_none(),
+            "what was not measured is null: {row:?}"
+        );
+        let mut whole = Lab { strict, ..Lab::new() };
+        whole.run(&text).unwrap();
+        assert!(metrics(&whole, "scores").throughput.is_some());
+        assert_eq!(answers(&lab, "scores"), answers(&whole, "scores"), "bit for bit: {strict}");
+    }
+}
+
+#[test]
+fn an_evaluation_of_more_questions_asks_these_alone() {
+    let begun = tiny_writer(TINY_BERT, "limit_train = 32\nlimit_dev = 20") + &fine_tune("tuned", "steps = 1, batch = 8", "");
+    let mut lab = Lab::new();
+    lab.run(&(begun.clone() + &evaluate("few", "tuned", BATCHES))).unwrap();
+    assert_eq!(line(&lab, "answered before"), "20 questions, 0 of them answered before");
+    let more = begun.replace("limit_dev = 20", "limit_dev = 30");
+    ["sample.examples", "features.features"].iter().for_each(|output| drop(lab.outputs.remove(*output)));
+    lab.run(&(more.clone() + &evaluate("more", "tuned", BATCHES))).unwrap();
+    assert_eq!(line(&lab, "answered before"), "30 questions, 20 of them answered before");
+    // Another threshold asks nothing; another model, and more spans, ask all.
+    for (name, model, how, known) in
+        [("sure", "tuned", "null_threshold = 5.0", 30), ("other", "again", "", 0), ("wide", "tuned", "n_best = 3", 0)]
+    {
+        let again = fine_tune("again", "steps = 2, batch = 8", "");
+        lab.run(&(more.clone() + &again + &evaluate(name, model, &format!("{how}\n{BATCHES}")))).unwrap();
+        assert_eq!(line(&lab, "answered before"), format!("30 questions, {known} of them answered before"), "{name}");
+    }
+}
+
 #[test]
 fn another_margin_asks_nothing_anew() {
     let mut lab = Lab::new();

@@ -1,17 +1,17 @@
 //! Answers that a model points at.
 
-use std::cmp::Reverse;
+use std::ops::Range;
 
-use qapipe_engine::StageCx;
 use qapipe_nn::{Forward, Network, Reader};
 use qapipe_stages::examples::Examples;
 use qapipe_stages::features::Features;
 use qapipe_stages::postprocess::{self, Answer, Proposal, Settings, Window};
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use super::{Answerer, row};
+use super::Answerer;
 use crate::error::Error;
-use crate::training::{BatchSize, Source, SpanBatch, SpanSource, groups};
+use crate::training::{Source, SpanBatch, SpanSource};
 
 /// A model with the windows that it reads.
 pub struct Pointing<'a> {
@@ -28,6 +28,8 @@ pub struct Pointing<'a> {
 }
 
 impl Answerer for Pointing<'_> {
+    type Proposal = Proposal;
+
     fn examples(&self) -> &Examples {
         self.features.examples()
     }
@@ -40,61 +42,67 @@ impl Answerer for Pointing<'_> {
         self.model.flops(&[i64::try_from(self.features.longest()).unwrap_or(i64::MAX)])
     }
 
-    fn answer(&self, questions: &[usize], cx: &StageCx<'_>, seen: &mut dyn FnMut(u64, u64)) -> Result<Vec<Answer>, Error> {
-        let source = SpanSource::new(self.features, self.model);
-        let mut order: Vec<u32> = questions.iter().flat_map(|&question| self.features.windows_of(question)).map(row).collect();
-        order.sort_by_key(|&row| (Reverse(source.tokens(row)), row));
-        let mut proposals: Vec<Option<Proposal>> = vec![None; self.features.len()];
-        let mut done = 0;
-        for range in groups(&order, &|row| source.tokens(row), BatchSize::Tokens(self.tokens)) {
-            cx.checkpoint()?;
-            let batch = &order[range];
-            for (&row, proposal) in batch.iter().zip(self.proposals(&source, batch)?) {
-                proposals[row as usize] = Some(proposal);
-            }
-            done += batch.len() as u64;
-            seen(done, order.len() as u64);
-        }
-        Ok(questions.iter().map(|&question| self.choose(question, &mut proposals)).collect())
+    fn windows_of(&self, question: usize) -> Range<usize> {
+        self.features.windows_of(question)
     }
 
-    fn answer_one(&self, question: usize) -> Result<Answer, Error> {
-        let rows: Vec<u32> = self.features.windows_of(question).map(row).collect();
-        let proposals = self.proposals(&SpanSource::new(self.features, self.model), &rows)?;
-        let examples = self.features.examples();
-        Ok(postprocess::answer(examples.context(question), &proposals, &self.settings))
+    fn windows(&self) -> usize {
+        self.features.len()
+    }
+
+    fn length(&self, window: u32) -> usize {
+        self.features.ids(window as usize).len()
+    }
+
+    fn room(&self) -> usize {
+        self.tokens
+    }
+
+    fn propose(&self, windows: &[u32]) -> Result<Vec<Proposal>, Error> {
+        if windows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (start, end) = self.logits(&SpanSource::new(self.features, self.model).collate(windows, false)?)?;
+        if start.iter().chain(&end).any(|logit| !logit.is_finite()) {
+            return Err(Error::failed("the model gives logits that are not numbers: its weights are broken"));
+        }
+        let mut from = 0;
+        let propose = |&row: &u32| {
+            let range = from..from + self.length(row);
+            from = range.end;
+            let (context_start, offsets) = (self.features.context_start(row as usize) as usize, self.features.offsets(row as usize));
+            postprocess::propose(&Window { start: &start[range.clone()], end: &end[range], context_start, offsets }, &self.settings)
+        };
+        Ok(windows.iter().map(propose).collect())
+    }
+
+    fn choose(&self, question: usize, proposals: &[Proposal]) -> Answer {
+        postprocess::answer(self.features.examples().context(question), proposals, &self.settings)
+    }
+
+    fn null_threshold(&self) -> f64 {
+        self.settings.null_threshold
+    }
+
+    fn manner(&self) -> String {
+        json!({ "n_best": self.settings.n_best, "max_answer_length": self.settings.max_answer_length }).to_string()
+    }
+
+    fn describe(&self, question: usize, bytes: &mut Vec<u8>) {
+        let mut numbers = |numbers: &[u32]| {
+            bytes.extend(numbers.len().to_le_bytes());
+            bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        };
+        for window in self.features.windows_of(question) {
+            let (first, last) = self.features.offsets(window);
+            numbers(&[self.features.segment_start(window), self.features.context_start(window)]);
+            [self.features.ids(window), first, last].into_iter().for_each(&mut numbers);
+        }
+        bytes.extend(self.features.examples().context(question).bytes());
     }
 }
 
 impl Pointing<'_> {
-    /// The best spans of each of some windows.
-    fn proposals(&self, source: &SpanSource<'_>, rows: &[u32]) -> Result<Vec<Proposal>, Error> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (start, end) = self.logits(&source.collate(rows, false)?)?;
-        if start.iter().chain(&end).any(|logit| !logit.is_finite()) {
-            return Err(Error::failed("the model gives logits that are not numbers: its weights are broken"));
-        }
-        let mut proposals = Vec::with_capacity(rows.len());
-        let mut from = 0;
-        for &row in rows {
-            let to = from + source.tokens(row);
-            let row = row as usize;
-            let (context_start, offsets) = (self.features.context_start(row) as usize, self.features.offsets(row));
-            let window = Window { start: &start[from..to], end: &end[from..to], context_start, offsets };
-            proposals.push(postprocess::propose(&window, &self.settings));
-            from = to;
-        }
-        Ok(proposals)
-    }
-
-    /// Chooses a question's answer out of what its windows propose.
-    fn choose(&self, question: usize, proposals: &mut [Option<Proposal>]) -> Answer {
-        let own: Vec<Proposal> = proposals[self.features.windows_of(question)].iter_mut().filter_map(Option::take).collect();
-        postprocess::answer(self.features.examples().context(question), &own, &self.settings)
-    }
-
     /// Start and end logits of a batch's tokens, on the host.
     fn logits(&self, batch: &SpanBatch) -> Result<(Vec<f32>, Vec<f32>), Error> {
         let packed = batch.packed.to_device(self.device)?;

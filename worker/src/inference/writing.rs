@@ -1,8 +1,7 @@
 //! Answers that a model writes.
 
-use std::cmp::Reverse;
+use std::ops::Range;
 
-use qapipe_engine::StageCx;
 use qapipe_nn::{Generated, Limits, Network, Packed, Writer, greedy, greedy_beside};
 use qapipe_stages::examples::Examples;
 use qapipe_stages::metric::normalize;
@@ -10,10 +9,10 @@ use qapipe_stages::postprocess::Answer;
 use qapipe_stages::refusal;
 use qapipe_stages::text_features::Texts;
 use qapipe_stages::tokenizer::TextTokenizer;
+use serde_json::json;
 
-use super::{Answerer, row};
+use super::Answerer;
 use crate::error::Error;
-use crate::training::{BatchSize, groups};
 
 /// How answers are written, and when there is none.
 #[derive(Clone)]
@@ -34,14 +33,54 @@ pub struct Manner<'a> {
     pub null_threshold: f64,
 }
 
+/// Questions as texts to read, in one or more pieces.
+pub trait Sources {
+    /// The questions.
+    fn examples(&self) -> &Examples;
+
+    /// The numbers of a question's texts.
+    fn texts_of(&self, question: usize) -> Range<usize>;
+
+    /// How many texts there are.
+    fn texts(&self) -> usize;
+
+    /// A text, in tokens.
+    fn source(&self, text: usize) -> &[u32];
+
+    /// Tokens of the longest text.
+    fn longest(&self) -> usize {
+        (0..self.texts()).map(|text| self.source(text).len()).max().unwrap_or(0)
+    }
+}
+
+impl Sources for Texts {
+    fn examples(&self) -> &Examples {
+        self.examples()
+    }
+
+    fn texts_of(&self, question: usize) -> Range<usize> {
+        self.texts_of(question)
+    }
+
+    fn texts(&self) -> usize {
+        self.len()
+    }
+
+    fn source(&self, text: usize) -> &[u32] {
+        self.source(text)
+    }
+}
+
 /// A model with the texts that it answers.
 pub struct Writing<'a> {
     /// The model.
     pub model: &'a dyn Writer,
     /// The texts.
-    pub texts: &'a Texts,
+    pub texts: &'a dyn Sources,
     /// How answers are written.
     pub manner: Manner<'a>,
+    /// Tokens of an answer, for the count of operations.
+    pub written: usize,
     /// Most tokens in the model at once.
     pub tokens: usize,
 }
@@ -58,6 +97,8 @@ pub struct Proposal {
 }
 
 impl Answerer for Writing<'_> {
+    type Proposal = Proposal;
+
     fn examples(&self) -> &Examples {
         self.texts.examples()
     }
@@ -66,35 +107,52 @@ impl Answerer for Writing<'_> {
         self.model
     }
 
-    fn answer(&self, questions: &[usize], cx: &StageCx<'_>, seen: &mut dyn FnMut(u64, u64)) -> Result<Vec<Answer>, Error> {
-        let length = |row: u32| self.texts.source(row as usize).len() + self.manner.most;
-        let mut order: Vec<u32> = questions.iter().flat_map(|&question| self.texts.texts_of(question)).map(row).collect();
-        order.sort_by_key(|&row| (Reverse(length(row)), row));
-        let mut proposals: Vec<Option<Proposal>> = vec![None; self.texts.len()];
-        let mut done = 0;
-        for range in groups(&order, &length, BatchSize::Tokens(self.tokens)) {
-            cx.checkpoint()?;
-            let batch = &order[range];
-            let sources: Vec<&[u32]> = batch.iter().map(|&row| self.texts.source(row as usize)).collect();
-            for (&row, proposal) in batch.iter().zip(self.manner.propose(self.model, &sources)?) {
-                proposals[row as usize] = Some(proposal);
-            }
-            done += batch.len() as u64;
-            seen(done, order.len() as u64);
-        }
-        let own = |question: usize| proposals[self.texts.texts_of(question)].iter().flatten().cloned().collect::<Vec<_>>();
-        Ok(questions.iter().map(|&question| self.manner.choose(&own(question))).collect())
+    fn windows_of(&self, question: usize) -> Range<usize> {
+        self.texts.texts_of(question)
     }
 
-    fn answer_one(&self, question: usize) -> Result<Answer, Error> {
-        let sources: Vec<&[u32]> = self.texts.texts_of(question).map(|row| self.texts.source(row)).collect();
-        Ok(self.manner.choose(&self.manner.propose(self.model, &sources)?))
+    fn windows(&self) -> usize {
+        self.texts.texts()
+    }
+
+    /// What is written takes room as well.
+    fn length(&self, window: u32) -> usize {
+        self.texts.source(window as usize).len() + self.manner.most
+    }
+
+    fn room(&self) -> usize {
+        self.tokens
+    }
+
+    fn propose(&self, windows: &[u32]) -> Result<Vec<Proposal>, Error> {
+        let sources: Vec<&[u32]> = windows.iter().map(|&window| self.texts.source(window as usize)).collect();
+        self.manner.propose(self.model, &sources)
+    }
+
+    fn choose(&self, _question: usize, proposals: &[Proposal]) -> Answer {
+        self.manner.choose(proposals)
+    }
+
+    fn null_threshold(&self) -> f64 {
+        self.manner.null_threshold
+    }
+
+    fn manner(&self) -> String {
+        let Manner { most, ends, stops, no_answer, no_answer_text, .. } = &self.manner;
+        json!({ "most": most, "ends": ends, "stops": stops, "no_answer": no_answer, "no_answer_text": no_answer_text }).to_string()
+    }
+
+    fn describe(&self, question: usize, bytes: &mut Vec<u8>) {
+        for text in self.texts.texts_of(question) {
+            let source = self.texts.source(text);
+            bytes.extend(source.len().to_le_bytes());
+            bytes.extend(source.iter().flat_map(|id| id.to_le_bytes()));
+        }
     }
 
     fn flops(&self) -> f64 {
-        let (source, target) = self.texts.longest();
         let count = |tokens: usize| i64::try_from(tokens).unwrap_or(i64::MAX);
-        self.model.flops(count(source), count(target))
+        self.model.flops(count(self.texts.longest()), count(self.written))
     }
 }
 
@@ -165,8 +223,7 @@ impl Manner<'_> {
         let best = proposals.iter().filter(|proposal| !proposal.text.is_empty()).max_by(|a, b| a.score.total_cmp(&b.score));
         let Some(best) = best else { return nothing(null) };
         let na_score = null - best.score;
-        let text = if na_score > self.null_threshold { String::new() } else { best.text.clone() };
-        Answer { text, candidate: best.text.clone(), score: best.score, na_score }
+        Answer::new(best.text.clone(), best.score, na_score, self.null_threshold)
     }
 }
 

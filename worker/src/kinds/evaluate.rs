@@ -1,12 +1,11 @@
 //! `evaluate`: answers the dev questions with a model, scores the answers, and measures what it costs.
 
 use std::path::Path;
-use std::time::Instant;
 
 use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::{AnyModel, LoadReport};
 use qapipe_stages::evaluate::{
-    Prediction, dataset_info, prediction_rows, quality, score_all, score_predictions, with_best_thresholds, with_intervals, write_outputs,
+    dataset_info, prediction_rows, quality, score_all, score_predictions, with_best_thresholds, with_intervals, write_outputs,
 };
 use qapipe_stages::examples::Part;
 use qapipe_stages::features::{Features, Info, InfoForm};
@@ -17,8 +16,8 @@ use serde::Deserialize;
 
 use crate::checkpoint::{Trained, check_features, manner, other_form, text_tokenizer, weight_bytes};
 use crate::error::Error;
-use crate::figures::{Energy, measure, peak, reset_peak};
-use crate::inference::{Answerer, Pointing, Writing};
+use crate::figures::measure;
+use crate::inference::{Answerer, Pointing, Spent, Writing, ask};
 use crate::precision::{self, Precision};
 use crate::warm::Warm;
 
@@ -88,7 +87,8 @@ pub(super) fn run(cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageError> {
             check_features(&*model, folder, &info, texts.longest().0 + wanted.max_answer_length)?;
             let tokenizer = text_tokenizer(folder, &info)?;
             let manner = manner(&tokenizer, &info, wanted.max_answer_length + 1, settings.null_threshold)?;
-            case.score(&Writing { model: &*model, texts: &texts, manner, tokens: wanted.hints.batch_tokens })
+            let written = texts.longest().1;
+            case.score(&Writing { model: &*model, texts: &texts, manner, written, tokens: wanted.hints.batch_tokens })
         }
         (model, _) => Err(other_form(&model)),
     }
@@ -106,13 +106,14 @@ struct Case<'a> {
 
 impl Case<'_> {
     /// Answers, scores, measures, writes.
-    fn score(&self, answerer: &dyn Answerer) -> Result<(), StageError> {
-        let (predictions, spent) = answered(answerer, self.cx)?;
+    fn score<A: Answerer>(&self, answerer: &A) -> Result<(), StageError> {
+        warm_up(answerer)?;
+        let (predictions, spent) = ask(answerer, "windows", self.cx)?;
         let examples = answerer.examples();
         let scores = score_all(examples, &predictions);
         let row = with_best_thresholds(quality(&scores), examples, &predictions);
         let row = with_intervals(row, &scores, self.wanted.bootstrap);
-        let row = spent.row(self.wanted.named(self.data, self.settings, self.trained, row)?, scores.len());
+        let row = measured(spent.as_ref(), self.wanted.named(self.data, self.settings, self.trained, row)?);
         let row = timed(answerer, self.wanted.latency, self.cx, size(answerer, self.folder, row)?)?;
         write_outputs(self.cx, &row, &prediction_rows(examples, &predictions, &scores))
     }
@@ -159,53 +160,14 @@ impl Wanted {
     }
 }
 
-/// What answering all questions took.
-struct Spent {
-    seconds: f64,
-    peak_memory_bytes: Option<f64>,
-    joules: Option<f64>,
-}
-
-impl Spent {
-    /// Adds it to a metrics row.
-    #[allow(clippy::cast_precision_loss)]
-    fn row(&self, row: MetricsRow, questions: usize) -> MetricsRow {
-        let throughput = (self.seconds > 0.0).then(|| questions as f64 / self.seconds);
-        let Self { seconds, peak_memory_bytes, joules } = *self;
-        MetricsRow { evaluate_seconds: Some(seconds), peak_memory_bytes, energy_joules: joules, throughput, ..row }
-    }
-
-    /// Tells it for the action record.
-    fn report(&self, cx: &StageCx<'_>) {
-        let known =
-            [("evaluate_seconds", Some(self.seconds)), ("peak_memory_bytes", self.peak_memory_bytes), ("energy_joules", self.joules)];
-        for (name, value) in known {
-            value.into_iter().for_each(|value| cx.reporter.measure(name, value));
-        }
-    }
-}
-
-/// Answers every question; with what that took.
-#[allow(clippy::cast_precision_loss)]
-fn answered(answerer: &dyn Answerer, cx: &StageCx<'_>) -> Result<(Vec<Prediction>, Spent), Error> {
-    let questions: Vec<usize> = (0..answerer.examples().len()).collect();
-    warm_up(answerer)?;
-    reset_peak(answerer.network().parameters().device())?;
-    let energy = Energy::start(precision::index(answerer.network().parameters().device()));
-    let start = Instant::now();
-    let answers = answerer.answer(&questions, cx, &mut |done, total| cx.reporter.progress(done, total, "windows", ""))?;
-    let seconds = start.elapsed().as_secs_f64();
-    let spent = Spent {
-        seconds,
-        joules: energy.joules(),
-        peak_memory_bytes: peak(answerer.network().parameters().device())?.map(|bytes| bytes as f64),
-    };
-    spent.report(cx);
-    Ok((answers.into_iter().map(Prediction::from).collect(), spent))
+/// Adds what answering all questions took, where that is known.
+fn measured(spent: Option<&Spent>, row: MetricsRow) -> MetricsRow {
+    let Some(&Spent { seconds, throughput, peak_memory_bytes, energy_joules }) = spent else { return row };
+    MetricsRow { evaluate_seconds: Some(seconds), throughput: Some(throughput), peak_memory_bytes, energy_joules, ..row }
 }
 
 /// The first pass pays for loading kernels; it shall not count.
-fn warm_up(answerer: &dyn Answerer) -> Result<(), Error> {
+fn warm_up<A: Answerer>(answerer: &A) -> Result<(), Error> {
     if answerer.examples().is_empty() {
         return Err(Error::failed("the dev part holds no question to score"));
     }
@@ -213,7 +175,7 @@ fn warm_up(answerer: &dyn Answerer) -> Result<(), Error> {
 }
 
 /// Adds what the model is: numbers, bytes, operations, where it ran.
-fn size(answerer: &dyn Answerer, folder: &Path, row: MetricsRow) -> Result<MetricsRow, Error> {
+fn size<A: Answerer>(answerer: &A, folder: &Path, row: MetricsRow) -> Result<MetricsRow, Error> {
     let parameters = answerer.network().parameters();
     Ok(MetricsRow {
         device: Some(precision::name(answerer.network().parameters().device())),
@@ -227,7 +189,7 @@ fn size(answerer: &dyn Answerer, folder: &Path, row: MetricsRow) -> Result<Metri
 }
 
 /// Adds the latency: questions answered one at a time, evenly taken from all.
-fn timed(answerer: &dyn Answerer, samples: usize, cx: &StageCx<'_>, row: MetricsRow) -> Result<MetricsRow, Error> {
+fn timed<A: Answerer>(answerer: &A, samples: usize, cx: &StageCx<'_>, row: MetricsRow) -> Result<MetricsRow, Error> {
     let total = answerer.examples().len();
     let samples = samples.min(total);
     let questions: Vec<usize> = (0..samples).map(|at| at * total / samples).collect();

@@ -1,27 +1,23 @@
 //! `prompt`: asks a model, with examples in the prompt.
 
-use std::cmp::Reverse;
-use std::time::Instant;
+use std::ops::Range;
 
-use qapipe_cache::{Digest, Rows};
 use qapipe_engine::{StageCx, StageError};
 use qapipe_nn::Writer;
-use qapipe_stages::evaluate::{Prediction, prediction_rows, score_all};
+use qapipe_stages::evaluate::{prediction_rows, score_all};
 use qapipe_stages::examples::{Examples, Info, Part};
 use qapipe_stages::form::Form;
-use qapipe_stages::postprocess::{Answer, Settings};
+use qapipe_stages::postprocess::Settings;
 use qapipe_stages::prompts::{Prompting, shots};
 use qapipe_stages::tables::write_table;
 use qapipe_stages::template::Template;
 use qapipe_stages::tokenizer::TextTokenizer;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::checkpoint::{weight_bytes, without_end};
 use crate::error::Error;
-use crate::figures::{Energy, peak, reset_peak};
-use crate::inference::{Manner, Proposal};
+use crate::inference::{Manner, Sources, Writing, ask};
 use crate::precision::{self, Precision};
-use crate::training::{BatchSize, groups};
 use crate::warm::Warm;
 
 /// The parameters, as `qapipe_stages` declares them.
@@ -74,10 +70,10 @@ pub(super) fn run(cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageError> {
     let asked = Examples::open_part(data, Part::Dev).map_err(Error::from)?.ok_or_else(none)?;
     let prompts = wanted.prompts(data, &asked, &tokenizer, cx)?;
     let manner = wanted.manner(&tokenizer, data)?;
-    let answers = Asking { model: &*model, manner, prompts, tokens: wanted.hints.batch_tokens, cx }.answers()?;
-    let predictions: Vec<Prediction> = answers.into_iter().map(Prediction::from).collect();
-    let scores = score_all(&asked, &predictions);
-    write_table(cx.output("predictions")?, &prediction_rows(&asked, &predictions, &scores)).map_err(Error::from)?;
+    let (texts, written, tokens) = (Prompts { asked, prompts }, wanted.max_answer_length, wanted.hints.batch_tokens);
+    let (predictions, _) = ask(&Writing { model: &*model, texts: &texts, manner, written, tokens }, "questions", cx)?;
+    let (asked, scores) = (&texts.asked, score_all(&texts.asked, &predictions));
+    write_table(cx.output("predictions")?, &prediction_rows(asked, &predictions, &scores)).map_err(Error::from)?;
     report(&*model, weight_bytes(folder)?, cx);
     Ok(())
 }
@@ -184,98 +180,28 @@ impl Wanted {
     }
 }
 
-/// A model with the prompts that it answers.
-struct Asking<'a> {
-    model: &'a dyn Writer,
-    manner: Manner<'a>,
+/// Questions as prompts.
+struct Prompts {
+    asked: Examples,
     prompts: Vec<Vec<u32>>,
-    tokens: usize,
-    cx: &'a StageCx<'a>,
 }
 
-/// A proposal as it is kept: numbers by their bits, so that they come back as they were.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    text: String,
-    score: u64,
-    null: u64,
-}
-
-impl Asking<'_> {
-    /// The answers, in the order of the questions. Those that are known are not asked again; every batch is kept when it is done.
-    fn answers(&self) -> Result<Vec<Answer>, Error> {
-        let group = self.group()?;
-        let mut rows = Rows::open(&self.cx.request.rows.join(group.to_string()))?;
-        let keys: Vec<Digest> = self.prompts.iter().map(|prompt| key(&group, prompt)).collect();
-        let known = |row: usize| rows.get(&keys[row]).filter(|_| !self.cx.request.anew).and_then(restored);
-        let mut proposals: Vec<Option<Proposal>> = (0..keys.len()).map(known).collect();
-        let length = |row: u32| self.prompts[row as usize].len() + self.manner.most;
-        let mut order: Vec<u32> = (0..).zip(&proposals).filter(|(_, known)| known.is_none()).map(|(row, _)| row).collect();
-        order.sort_by_key(|&row| (Reverse(length(row)), row));
-        self.cx.reporter.log(&format!("{} questions, {} of them answered before", keys.len(), keys.len() - order.len()));
-        let (energy, started) = (Energy::start(precision::index(self.model.parameters().device())), Instant::now());
-        reset_peak(self.model.parameters().device())?;
-        let mut done = 0;
-        for range in groups(&order, &length, BatchSize::Tokens(self.tokens)) {
-            self.cx.checkpoint()?;
-            let batch = &order[range];
-            let sources: Vec<&[u32]> = batch.iter().map(|&row| self.prompts[row as usize].as_slice()).collect();
-            let found = self.manner.propose(self.model, &sources)?;
-            let kept = batch.iter().zip(&found).map(|(&row, found)| Ok((keys[row as usize], stored(found)?)));
-            rows.put(&kept.collect::<Result<Vec<_>, Error>>()?)?;
-            batch.iter().zip(found).for_each(|(&row, found)| proposals[row as usize] = Some(found));
-            done += batch.len() as u64;
-            self.cx.reporter.progress(done, order.len() as u64, "questions", "");
-        }
-        self.spent(order.len(), started, &energy)?;
-        Ok(proposals.into_iter().map(|proposal| self.manner.choose(&Vec::from_iter(proposal))).collect())
+impl Sources for Prompts {
+    fn examples(&self) -> &Examples {
+        &self.asked
     }
 
-    /// Tells what asking took, where all was asked.
-    #[allow(clippy::cast_precision_loss)]
-    fn spent(&self, asked: usize, started: Instant, energy: &Energy) -> Result<(), Error> {
-        if asked < self.prompts.len() {
-            return Ok(());
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        self.cx.reporter.measure("evaluate_seconds", seconds);
-        self.cx.reporter.measure("throughput", asked as f64 / seconds.max(1e-9));
-        if let Some(bytes) = peak(self.model.parameters().device())? {
-            self.cx.reporter.measure("peak_memory_bytes", bytes as f64);
-        }
-        if let Some(joules) = energy.joules() {
-            self.cx.reporter.measure("energy_joules", joules);
-        }
-        Ok(())
+    fn texts_of(&self, question: usize) -> Range<usize> {
+        question..question + 1
     }
 
-    /// What all answers have in common: the model, what it computes in and on, and how it writes.
-    fn group(&self) -> Result<Digest, Error> {
-        let model = self.cx.request.inputs.get("model").map(|input| input.digest.to_string());
-        let parameters = self.model.parameters();
-        let manner = &self.manner;
-        let device = if parameters.device().is_cuda() { "cuda" } else { "cpu" };
-        let kind = precision::word(parameters.kind());
-        let parts = ("prompt 1", model, device, kind, manner.most, &manner.ends, &manner.stops, &manner.no_answer);
-        let text = serde_json::to_string(&parts).map_err(|e| Error::failed(format!("the settings cannot be written down: {e}")))?;
-        Ok(Digest::of_bytes(text.as_bytes()))
+    fn texts(&self) -> usize {
+        self.prompts.len()
     }
-}
 
-/// The key of a prompt.
-fn key(group: &Digest, prompt: &[u32]) -> Digest {
-    let bytes: Vec<u8> = group.to_string().into_bytes().into_iter().chain(prompt.iter().flat_map(|id| id.to_le_bytes())).collect();
-    Digest::of_bytes(&bytes)
-}
-
-fn stored(proposal: &Proposal) -> Result<String, Error> {
-    let kept = Kept { text: proposal.text.clone(), score: proposal.score.to_bits(), null: proposal.null.to_bits() };
-    serde_json::to_string(&kept).map_err(|e| Error::failed(format!("an answer cannot be written down: {e}")))
-}
-
-fn restored(text: &str) -> Option<Proposal> {
-    let kept: Kept = serde_json::from_str(text).ok()?;
-    Some(Proposal { text: kept.text, score: f64::from_bits(kept.score), null: f64::from_bits(kept.null) })
+    fn source(&self, text: usize) -> &[u32] {
+        &self.prompts[text]
+    }
 }
 
 /// Tells what the model is.

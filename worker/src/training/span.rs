@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::judge::judged;
 use super::{Evaluation, Source, Teaching, Trainee};
 use crate::error::Error;
-use crate::inference::{Answerer, Pointing};
+use crate::inference::{Pointing, answer};
 
 /// Windows of a features artifact as rows.
 pub struct SpanSource<'a> {
@@ -95,7 +95,7 @@ impl Trainee for SpanTrainee<'_> {
     fn evaluate(&mut self, cx: &StageCx<'_>) -> Result<Evaluation, Error> {
         let device = self.model.parameters().device();
         let pointing = Pointing { model: &*self.model, device, features: self.features, settings: self.settings, tokens: self.tokens };
-        let answers = pointing.answer(&self.held_out, cx, &mut |_, _| {})?;
-        Ok(judged(self.features.examples(), &self.held_out, &answers))
+        let found = answer(&pointing, &self.held_out, None, cx, &mut |_, _| {})?;
+        Ok(judged(self.features.examples(), &self.held_out, &found.answers))
     }
 }

@@ -8,7 +8,7 @@ use tch::{Kind, Reduction, Tensor};
 use super::judge::judged;
 use super::{Evaluation, Source, Teaching, Trainee};
 use crate::error::Error;
-use crate::inference::{Answerer, Manner, Writing};
+use crate::inference::{Manner, Writing, answer};
 
 /// Texts of a features artifact as rows. A row counts for as much as it has target tokens: the loss is a mean over tokens.
 pub struct TextSource<'a> {
@@ -82,8 +82,9 @@ impl Trainee for TextTrainee<'_> {
     }
 
     fn evaluate(&mut self, cx: &StageCx<'_>) -> Result<Evaluation, Error> {
-        let writing = Writing { model: &*self.model, texts: self.texts, manner: self.manner.clone(), tokens: self.tokens };
-        let answers = writing.answer(&self.held_out, cx, &mut |_, _| {})?;
-        Ok(judged(self.texts.examples(), &self.held_out, &answers))
+        let written = self.texts.longest().1;
+        let writing = Writing { model: &*self.model, texts: self.texts, manner: self.manner.clone(), written, tokens: self.tokens };
+        let found = answer(&writing, &self.held_out, None, cx, &mut |_, _| {})?;
+        Ok(judged(self.texts.examples(), &self.held_out, &found.answers))
     }
 }

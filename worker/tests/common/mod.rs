@@ -45,13 +45,22 @@ pub struct Lab {
     pub ear: Ear,
     /// What stages keep from one to the next.
     pub warm: Warm,
+    /// Whether results are to repeat bit for bit.
+    pub strict: bool,
     /// Whether the network is off limits.
     pub offline: bool,
 }
 
 impl Lab {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), outputs: BTreeMap::new(), ear: Ear::default(), warm: Warm::default(), offline: true }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            outputs: BTreeMap::new(),
+            ear: Ear::default(),
+            warm: Warm::default(),
+            strict: false,
+            offline: true,
+        }
     }
 
     /// Runs the stages of a pipeline's text, but for those whose name has run before.
@@ -84,9 +93,11 @@ impl Lab {
             Source::Path(path) => pipeline.resolve(path),
             Source::Stage { index, output } => self.outputs[&format!("{}.{output}", pipeline.stages[*index].name)].clone(),
         };
-        let digest = qapipe_cache::Digest::of_bytes(b"");
-        let inputs =
-            stage.inputs.iter().map(|spec| (spec.param.clone(), Input { path: input(&spec.source), digest, from: None })).collect();
+        let of = |path: PathBuf| {
+            let tree = qapipe_cache::Tree::of_folder(&path).map(|tree| tree.digest());
+            Input { digest: tree.unwrap_or_else(|_| qapipe_cache::Digest::of_bytes(b"a file")), path, from: None }
+        };
+        let inputs = stage.inputs.iter().map(|spec| (spec.param.clone(), of(input(&spec.source)))).collect();
         let place = |name: &str| self.folder.path().join(format!("{}.{name}", stage.name));
         for output in &stage.outputs {
             let _ = std::fs::remove_dir_all(place(&output.name));
@@ -106,7 +117,7 @@ impl Lab {
             device: "cpu".into(),
             threads: 1,
             offline: self.offline,
-            strict: false,
+            strict: self.strict,
             rows: self.folder.path().join("rows"),
             anew: false,
         }
