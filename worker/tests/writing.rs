@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Lab, TINY_MAMBA, TINY_T5, evaluate, fine_tune, tiny_writer};
+use common::{Lab, TINY_BERT, TINY_MAMBA, TINY_T5, evaluate, fine_tune, tiny_writer};
 use qapipe_stages::tables::{MetricsRow, PredictionRow, read_table};
 
 fn metrics(lab: &Lab, stage: &str) -> MetricsRow {
