@@ -66,6 +66,11 @@ impl Layout {
         self.root.join("rows")
     }
 
+    /// States of trainings.
+    pub(crate) fn trainings(&self) -> PathBuf {
+        self.root.join("trainings")
+    }
+
     pub(crate) fn damaged(&self) -> PathBuf {
         self.root.join("damaged")
     }

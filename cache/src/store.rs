@@ -30,6 +30,12 @@ impl Store {
         self.layout.rows()
     }
 
+    /// Folder of what trainings go on from: a state now and then, one folder a training. Losing it costs time, nothing else.
+    #[must_use]
+    pub fn trainings(&self) -> PathBuf {
+        self.layout.trainings()
+    }
+
     /// Opens the store in a folder, which is created if need be.
     ///
     /// # Errors

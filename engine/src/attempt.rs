@@ -198,6 +198,7 @@ impl Attempt<'_> {
             offline: engine.options.offline,
             strict: engine.pipeline.strict,
             rows: absolute(&engine.store.rows()),
+            trainings: absolute(&engine.store.trainings()),
             anew: self.reason() == Some(&Reason::Forced),
         })
     }

@@ -42,6 +42,9 @@ pub struct Request {
     /// Folder in which small results may be kept one by one (`qapipe_cache::Rows`), whatever becomes of this execution.
     #[serde(default)]
     pub rows: PathBuf,
+    /// Folder in which a training may keep what it goes on from, whatever becomes of this execution.
+    #[serde(default)]
+    pub trainings: PathBuf,
     /// Whether everything is to be computed again, although it may be known.
     #[serde(default)]
     pub anew: bool,

@@ -54,6 +54,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::path::{Path, PathBuf};
+    use std::rc::Rc;
 
     use tch::{Device, Kind};
     use tempfile::TempDir;
@@ -113,7 +114,7 @@ mod tests {
         all
     }
 
-    fn next(folder: &Path, resident: &mut Option<Arc<Resident>>) -> AnyModel {
+    fn next(folder: &Path, resident: &mut Option<Rc<Resident>>) -> AnyModel {
         let placement = Placement::inference(Device::Cpu);
         let ((model, report), (alone, same)): (Loaded, Loaded) =
             (load_beside(folder, &placement, 0, resident).unwrap(), load(folder, &placement, 0).unwrap());
@@ -144,7 +145,7 @@ mod tests {
     fn another_model_has_weights_of_its_own() {
         let (one, other, mut resident) = (base(None), base(None), None);
         let first = next(one.path(), &mut resident);
-        let held = Arc::downgrade(resident.as_ref().unwrap());
+        let held = Rc::downgrade(resident.as_ref().unwrap());
         let second = next(other.path(), &mut resident);
         assert!(held.upgrade().is_none(), "the first ones are let go of");
         assert_ne!(places(&first), places(&second));

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use qapipe_nn::models::Loaded;
 use qapipe_nn::{Placement, Resident, models};
@@ -11,7 +11,7 @@ use crate::error::Error;
 
 /// The weights of the last model that answered: adapters that stand beside the same are answered with by one copy of them.
 #[derive(Debug, Default)]
-pub struct Warm(RefCell<Option<Arc<Resident>>>);
+pub struct Warm(RefCell<Option<Rc<Resident>>>);
 
 impl Warm {
     /// A model for answers.

@@ -9,7 +9,7 @@ mod report;
 mod wanted;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -36,7 +36,7 @@ pub(crate) struct Builder<'a> {
     placement: Placement,
     activations: Activations,
     /// The weights, where another model holds them in memory.
-    resident: Option<Arc<Resident>>,
+    resident: Option<Rc<Resident>>,
     /// Modules whose parameters are the model's head.
     heads: &'a [&'a str],
     seed: u64,

@@ -13,7 +13,7 @@ mod t5;
 mod t5_config;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -112,14 +112,14 @@ pub fn load_tuned(folder: &Path, placement: &Placement, seed: u64, tuning: &Tuni
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_beside(folder: &Path, placement: &Placement, seed: u64, resident: &mut Option<Arc<Resident>>) -> Result<Loaded> {
+pub fn load_beside(folder: &Path, placement: &Placement, seed: u64, resident: &mut Option<Rc<Resident>>) -> Result<Loaded> {
     let mut stored = Stored::open(folder)?;
     // Let go of before the others are loaded: both may not fit.
     *resident = resident.take().filter(|resident| resident.is_of(&stored, placement));
     stored.resident.clone_from(resident);
     let (model, report) = (family(&stored.config)?.load)(&stored, placement, seed, &Tuning::Whole)?;
     if resident.is_none() {
-        *resident = Some(Arc::new(Resident::of(&stored, model.network().parameters(), &report, placement)));
+        *resident = Some(Rc::new(Resident::of(&stored, model.network().parameters(), &report, placement)));
     }
     Ok((model, report))
 }

@@ -1,7 +1,7 @@
 //! A model's folder: configuration and weights, and perhaps an adapter on top of them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ pub struct Stored {
     pub(crate) adapter: Option<AdapterFile>,
     pub(crate) activations: Activations,
     /// The weights, where another model holds them in memory.
-    pub(crate) resident: Option<Arc<Resident>>,
+    pub(crate) resident: Option<Rc<Resident>>,
 }
 
 impl Stored {

@@ -52,7 +52,15 @@ impl Parameters {
         wide(parts)
     }
 
-    /// Reads back what [`Parameters::save`] wrote.
+    /// Writes the f32 masters of what trains, scores among them, for a training that goes on: [`Parameters::load`] reads them.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn save_masters(&self, path: &Path) -> Result<()> {
+        write(path, self.trained()?, &[])
+    }
+
+    /// Reads back what [`Parameters::save`] or [`Parameters::save_masters`] wrote.
     ///
     /// # Errors
     /// Where a tensor is missing or of another shape.

@@ -3,7 +3,7 @@
 use qapipe_engine::{Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::A_MODEL;
-use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, PRECISION, check_train, model_and_log};
+use super::fine_tune::{CHECKPOINTS, DATA, HOW, LOG_EVERY, MICRO_BATCH, PRECISION, check_train, model_and_log};
 use super::prune::{TEACHER_SHARE, TEMPERATURE};
 use super::weights;
 
@@ -37,6 +37,7 @@ const PARAMS: &[Param] = &[
     PRECISION,
     MICRO_BATCH,
     LOG_EVERY,
+    CHECKPOINTS,
 ];
 
 impl StageKind for Distil {

@@ -10,11 +10,12 @@ use crate::features::TRAIN_FILES;
 pub struct FineTune;
 
 const SHARE: Ty = Ty::Float { min: 0.0, max: 1.0 };
+const STEPS: Ty = Ty::Int { min: 1, max: 1_000_000_000 };
 
 /// The keys of `train`: how a training goes. Every kind that trains takes the same.
 pub const TRAIN: &[Param] = &[
     Param::with("epochs", Ty::Int { min: 1, max: 10_000 }, Default::Int(2), "Passes over the windows."),
-    Param::optional("steps", Ty::Int { min: 1, max: 1_000_000_000 }, "At most so many optimiser steps, where the epochs have more."),
+    Param::optional("steps", STEPS, "At most so many optimiser steps, where the epochs have more."),
     Param::with("lr", Ty::Float { min: 0.0, max: 10.0 }, Default::Float(3e-5), "Peak learning rate."),
     Param::with("batch", Ty::Int { min: 1, max: 1_000_000 }, Default::Int(32), "Windows an optimiser step."),
     Param::optional(
@@ -25,9 +26,15 @@ pub const TRAIN: &[Param] = &[
     Param::with("warmup", SHARE, Default::Float(0.1), "Share of the steps in which the learning rate rises from zero."),
     Param::with(
         "schedule",
-        Ty::Choice(&["linear", "cosine", "constant"]),
+        Ty::Choice(&["linear", "cosine", "constant", "inverse-sqrt"]),
         Default::Str("linear"),
         "What the learning rate does after the warm-up.",
+    ),
+    Param::optional("warmup_steps", STEPS, "Steps in which the learning rate rises, instead of `warmup`."),
+    Param::optional(
+        "schedule_steps",
+        STEPS,
+        "Steps that the schedule is laid out for, instead of those of the training: with more epochs later, the training goes on.",
     ),
     Param::with("weight_decay", SHARE, Default::Float(0.01), "Decoupled weight decay; biases and layer normalisation are spared."),
     Param::with(
@@ -99,7 +106,15 @@ pub(super) const MICRO_BATCH: Param = Param::hint(
 pub(super) const LOG_EVERY: Param =
     Param::hint("log_every", Ty::Int { min: 1, max: 1_000_000 }, Default::Int(10), "Optimiser steps a row of the training log.");
 
-const PARAMS: &[Param] = &[MODEL, DATA, HOW, PRECISION, MICRO_BATCH, LOG_EVERY];
+/// How often a training keeps what it would go on from.
+pub(super) const CHECKPOINTS: Param = Param::hint(
+    "checkpoint_seconds",
+    Ty::Int { min: 0, max: 1_000_000 },
+    Default::Int(120),
+    "Seconds between two states from which a training that is killed goes on; 0 keeps none. One that takes long to write is kept less often.",
+);
+
+const PARAMS: &[Param] = &[MODEL, DATA, HOW, PRECISION, MICRO_BATCH, LOG_EVERY, CHECKPOINTS];
 
 /// What every kind that trains gives.
 pub(super) fn model_and_log() -> Vec<OutputSpec> {

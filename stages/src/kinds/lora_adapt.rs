@@ -3,7 +3,7 @@
 use qapipe_engine::{Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::{EXCLUDE, TARGETS};
-use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, MODEL, PRECISION, check_train, model_and_log};
+use super::fine_tune::{CHECKPOINTS, DATA, HOW, LOG_EVERY, MICRO_BATCH, MODEL, PRECISION, check_train, model_and_log};
 use super::weights;
 
 /// Adaptation of a model.
@@ -33,6 +33,7 @@ const PARAMS: &[Param] = &[
     PRECISION,
     MICRO_BATCH,
     LOG_EVERY,
+    CHECKPOINTS,
 ];
 
 impl StageKind for LoraAdapt {

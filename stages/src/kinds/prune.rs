@@ -3,7 +3,7 @@
 use qapipe_engine::{Default, Invalid, Lineage, OutputSpec, Param, Place, StageKind, Ty, Values};
 
 use super::choice::{A_MODEL, EXCLUDE, ROLES, TARGETS, written_in};
-use super::fine_tune::{DATA, HOW, LOG_EVERY, MICRO_BATCH, MODEL, PRECISION, check_train, model_and_log};
+use super::fine_tune::{CHECKPOINTS, DATA, HOW, LOG_EVERY, MICRO_BATCH, MODEL, PRECISION, check_train, model_and_log};
 use super::weights;
 
 /// Pruning of a model.
@@ -85,6 +85,7 @@ const PARAMS: &[Param] = &[
     PRECISION,
     MICRO_BATCH,
     LOG_EVERY,
+    CHECKPOINTS,
 ];
 
 impl StageKind for Prune {

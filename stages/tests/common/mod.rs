@@ -54,6 +54,7 @@ pub fn run_logged(kind: &dyn StageKind, values: Value, inputs: &[(&str, &Path)],
         threads: 2,
         offline: true,
         strict: false,
+        trainings: PathBuf::new(),
         rows: out.join("rows"),
         anew: false,
     };

@@ -70,7 +70,7 @@ pub(super) fn run(cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageError> {
     let data = cx.input("data")?;
     let place = precision::prepare(cx)?;
     let info = Info::open(data).map_err(Error::from)?;
-    let (model, found) = warm.load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
+    let (model, found) = warm.load(folder, &wanted.precision.inference(place), cx.request.seed)?;
     whole(&found)?;
     let trained = Trained::open(folder)?;
     let settings = wanted.settings(&info, trained.as_ref())?;

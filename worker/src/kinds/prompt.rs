@@ -61,7 +61,7 @@ pub(super) fn run(cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageError> {
     let wanted: Wanted = cx.values()?;
     let (folder, data) = (cx.input("model")?, cx.input("data")?);
     let place = precision::prepare(cx)?;
-    let (model, _) = warm.load(folder, &wanted.precision.inference(place), cx.request.seed).map_err(Error::from)?;
+    let (model, _) = warm.load(folder, &wanted.precision.inference(place), cx.request.seed)?;
     let writes = |error| StageError::from(Error::from(error)).help("give a model that writes, T5 or Mamba");
     let model = model.into_writer().map_err(writes)?;
     wanted.check_room(&*model)?;

@@ -9,6 +9,7 @@ mod judge;
 mod masking;
 mod prefetch;
 mod recipe;
+mod resume;
 mod run;
 mod schedule;
 mod session;
@@ -21,8 +22,9 @@ pub use batches::{BatchSize, Steps, groups, shuffled};
 pub use masking::Masking;
 pub use prefetch::{Micro, feed};
 pub use recipe::{Recipe, TrainValues};
-pub use run::{Summary, train};
-pub use schedule::{Decay, Schedule};
+pub use resume::Resume;
+pub use run::{Alongside, Summary, train};
+pub use schedule::{Decay, Schedule, Warmup};
 pub use session::{Besides, Outcome, Session};
 pub use span::{SpanBatch, SpanSource, SpanTrainee};
 pub use teaching::{Teaching, Words};
@@ -67,6 +69,9 @@ pub trait Trainee {
 
     /// What trains.
     fn parameters(&mut self) -> &mut qapipe_nn::Parameters;
+
+    /// How it runs.
+    fn forward(&mut self) -> &mut qapipe_nn::Forward;
 
     /// How many questions it is evaluated on.
     fn held_out(&self) -> usize;

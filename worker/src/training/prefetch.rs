@@ -24,17 +24,18 @@ pub struct Micro<B> {
     pub last: bool,
 }
 
-/// Starts packing every step's micro-batches, in order, on a thread of `scope`. The thread ends when the receiver is dropped.
+/// Starts packing the micro-batches of all steps from one on, in order, on a thread of `scope`. The thread ends when the receiver is dropped.
 pub fn feed<'scope, S: Source>(
     scope: &'scope Scope<'scope, '_>,
     source: &'scope S,
     steps: &'scope Steps,
+    first: usize,
     micro_tokens: usize,
     pin: bool,
 ) -> Receiver<Result<Micro<S::Batch>, Error>> {
     let (sender, receiver) = sync_channel(DEPTH);
     scope.spawn(move || {
-        for step in 0..steps.len() {
+        for step in first..steps.len() {
             for micro in pieces(source, steps.rows(step), micro_tokens, pin) {
                 let failed = micro.is_err();
                 if sender.send(micro).is_err() || failed {
@@ -97,10 +98,10 @@ mod tests {
     fn an_error_ends_the_feed_and_an_early_stop_does_not_hang() {
         let steps = Steps::plan(&[1, 2, 99, 3, 4, 5, 6, 7, 8], |row| row as usize, BatchSize::Rows(1), 5, 1, None);
         std::thread::scope(|scope| {
-            let seen: Vec<bool> = feed(scope, &Fixed, &steps, 10, false).iter().map(|m| m.is_ok()).collect();
+            let seen: Vec<bool> = feed(scope, &Fixed, &steps, 0, 10, false).iter().map(|m| m.is_ok()).collect();
             assert_eq!(seen.iter().filter(|&&fine| !fine).count(), 1);
             assert_eq!(seen.last(), Some(&false));
         });
-        std::thread::scope(|scope| drop(feed(scope, &Fixed, &steps, 10, false)));
+        std::thread::scope(|scope| drop(feed(scope, &Fixed, &steps, 0, 10, false)));
     }
 }

@@ -4,7 +4,7 @@ use qapipe_nn::AdamWConfig;
 use serde::Deserialize;
 
 use super::batches::BatchSize;
-use super::schedule::Decay;
+use super::schedule::{Decay, Schedule, Warmup};
 
 /// Everything about a training but the model and the data.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,10 +20,12 @@ pub struct Recipe {
     pub micro_tokens: usize,
     /// Peak learning rate.
     pub rate: f64,
-    /// Share of the steps in which the rate rises.
-    pub warmup: f64,
+    /// How long the rate rises.
+    pub warmup: Warmup,
     /// What the rate does afterwards.
     pub decay: Decay,
+    /// Over how many steps it does that; none for those of the training.
+    pub schedule_steps: Option<u64>,
     /// Largest gradient norm; larger ones are scaled down. 0 turns it off.
     pub clip: f64,
     /// Whether there are held-out rows: then the parameters that are kept are evaluated on them.
@@ -38,6 +40,20 @@ pub struct Recipe {
     pub seed: u64,
 }
 
+impl Recipe {
+    /// How the rate moves over so many steps.
+    pub fn schedule(&self, steps: u64) -> Schedule {
+        Schedule::new(self.rate, self.warmup, self.schedule_steps.unwrap_or(steps), self.decay)
+    }
+
+    /// Whether the rate of a step is the same however long the training is.
+    pub fn has_no_end(&self) -> bool {
+        let free = matches!(self.decay, Decay::Constant | Decay::InverseSqrt);
+        let rises = matches!(self.warmup, Warmup::Share(share) if share > 0.0);
+        self.schedule_steps.is_some() || (free && !rises)
+    }
+}
+
 /// The `train` table of a stage, as `qapipe_stages` declares it; every kind that trains takes the same.
 #[derive(Clone, Debug, Deserialize)]
 pub struct TrainValues {
@@ -48,7 +64,9 @@ pub struct TrainValues {
     batch: usize,
     batch_tokens: Option<usize>,
     warmup: f64,
+    warmup_steps: Option<u64>,
     schedule: Decay,
+    schedule_steps: Option<u64>,
     weight_decay: f64,
     l2: f64,
     clip: f64,
@@ -79,8 +97,9 @@ impl TrainValues {
             batch: self.batch_tokens.map_or(BatchSize::Rows(self.batch), BatchSize::Tokens),
             micro_tokens,
             rate: self.lr,
-            warmup: self.warmup,
+            warmup: self.warmup_steps.map_or(Warmup::Share(self.warmup), Warmup::Steps),
             decay: self.schedule,
+            schedule_steps: self.schedule_steps,
             clip: self.clip,
             held_out: self.holdout > 0.0,
             evaluations: self.evaluations,

@@ -1,14 +1,16 @@
 //! The loop itself.
 
+use std::path::Path;
 use std::time::Instant;
 
-use qapipe_engine::StageCx;
+use qapipe_engine::{ErrorClass, StageCx};
 use qapipe_nn::{AdamW, Snapshot, device};
 use qapipe_stages::tables::TrainingRow;
 
 use super::batches::Steps;
 use super::prefetch::{Micro, feed};
 use super::recipe::Recipe;
+use super::resume::{Resume, State, read_tensors, write_tensors};
 use super::schedule::Schedule;
 use super::window::Window;
 use super::{Evaluation, Masking, Source, Trainee};
@@ -25,8 +27,18 @@ pub struct Summary {
     pub examples: u64,
     /// Seconds of training, without the evaluations.
     pub seconds: f64,
+    /// Whether all of it was one execution.
+    pub whole: bool,
     /// The evaluation of the parameters that were kept, if there was one.
     pub kept: Option<Evaluation>,
+}
+
+/// What goes along with a training.
+pub struct Alongside {
+    /// Chooses which weights stay.
+    pub masking: Option<Masking>,
+    /// Where its states are kept.
+    pub resume: Resume,
 }
 
 /// Trains on `rows` of `source`. Afterwards `trainee` holds the parameters to keep: the last, or the best evaluated.
@@ -39,7 +51,7 @@ pub fn train<S, T>(
     rows: &[u32],
     optimiser: &mut AdamW,
     recipe: &Recipe,
-    masking: Option<Masking>,
+    Alongside { masking, resume }: Alongside,
     cx: &StageCx<'_>,
 ) -> Result<Summary, Error>
 where
@@ -47,16 +59,27 @@ where
     T: Trainee<Batch = S::Batch>,
 {
     let steps = Steps::plan(rows, |row| source.tokens(row), recipe.batch, recipe.epochs, recipe.seed, recipe.steps);
-    let schedule = Schedule::new(recipe.rate, recipe.warmup, steps.len() as u64, recipe.decay);
     let pin = trainee.parameters().device().is_cuda();
     std::thread::scope(|scope| {
-        let batches = feed(scope, source, &steps, recipe.micro_tokens, pin);
-        let mut run = Run::new(trainee, optimiser, recipe, &steps, schedule, cx).masked(masking);
-        for micro in batches {
-            run.take(&micro?)?;
+        let mut run = Run::new(trainee, optimiser, recipe, &steps, resume, cx).masked(masking);
+        run.go_on()?;
+        let batches = feed(scope, source, &steps, run.step, recipe.micro_tokens, pin);
+        let mut taken = batches.into_iter().map(|micro| run.take(&micro?));
+        let stopped = taken.find_map(Result::err);
+        drop(taken);
+        match stopped {
+            Some(error) => Err(run.stop(error)),
+            None => run.finish(),
         }
-        run.finish()
     })
+}
+
+/// How much a training has seen.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    pass: u64,
+    examples: u64,
+    tokens: u64,
 }
 
 /// A training under way.
@@ -67,6 +90,7 @@ struct Run<'a, T> {
     steps: &'a Steps,
     schedule: Schedule,
     masking: Option<Masking>,
+    resume: Resume,
     cx: &'a StageCx<'a>,
     step: usize,
     loss: Option<tch::Tensor>,
@@ -74,8 +98,12 @@ struct Run<'a, T> {
     log: Vec<TrainingRow>,
     examples: u64,
     tokens: u64,
+    /// Seconds of earlier executions, where this one goes on.
+    before: f64,
     started: Instant,
     paused: f64,
+    /// What had been seen when the last step was taken: a step that is not whole leaves no trace.
+    seen: Seen,
     evaluate_at: Vec<usize>,
     /// The last evaluation, and the step after which it was.
     last: Option<(Evaluation, usize)>,
@@ -88,7 +116,7 @@ impl<'a, T: Trainee> Run<'a, T> {
         optimiser: &'a mut AdamW,
         recipe: &'a Recipe,
         steps: &'a Steps,
-        schedule: Schedule,
+        resume: Resume,
         cx: &'a StageCx<'a>,
     ) -> Self {
         let evaluate_at = if recipe.held_out { evaluation_steps(steps, recipe.evaluations) } else { Vec::new() };
@@ -97,8 +125,9 @@ impl<'a, T: Trainee> Run<'a, T> {
             optimiser,
             recipe,
             steps,
-            schedule,
+            schedule: recipe.schedule(steps.len() as u64),
             masking: None,
+            resume,
             cx,
             step: 0,
             loss: None,
@@ -106,8 +135,10 @@ impl<'a, T: Trainee> Run<'a, T> {
             log: Vec::new(),
             examples: 0,
             tokens: 0,
+            before: 0.0,
             started: Instant::now(),
             paused: 0.0,
+            seen: Seen::default(),
             evaluate_at,
             last: None,
             best: None,
@@ -165,12 +196,79 @@ impl<'a, T: Trainee> Run<'a, T> {
             self.window.push(self.step as u64, rate, loss, norm);
         }
         self.step += 1;
+        self.seen = Seen { pass: self.trainee.forward().pass(), examples: self.examples, tokens: self.tokens };
+        // Before what a training ends with, so that a longer one goes on from here as if there had been no end.
+        let end = self.step == self.steps.len();
+        if self.resume.is_due() || (end && self.resume.goes_on && self.resume.keeps()) {
+            self.keep()?;
+        }
+        self.after_step()
+    }
+
+    /// What follows a step when it is time: a look at the losses, an evaluation.
+    fn after_step(&mut self) -> Result<(), Error> {
         let end = self.step == self.steps.len();
         if end || self.window.len() as u64 >= self.recipe.log_every {
-            self.look(rate)?;
+            self.look(self.schedule.rate(self.step.saturating_sub(1) as u64))?;
         }
         self.report();
-        if self.evaluate_at.binary_search(&self.step).is_ok() { self.evaluate() } else { Ok(()) }
+        let done = self.last.is_some_and(|(_, at)| at == self.step);
+        if !done && self.evaluate_at.binary_search(&self.step).is_ok() { self.evaluate() } else { Ok(()) }
+    }
+
+    /// Keeps the state of the training as it was after the last step. What comes of earlier executions is in it.
+    fn keep(&mut self) -> Result<(), Error> {
+        let paused = Instant::now();
+        let Seen { pass, examples, tokens } = self.seen;
+        let state = State {
+            step: self.step,
+            pass,
+            examples,
+            tokens,
+            seconds: self.seconds(),
+            pending: self.window.pending()?,
+            log: self.log.clone(),
+            last: self.last,
+            best: self.best.as_ref().map(|(found, _)| *found),
+        };
+        let (parameters, optimiser) = (&*self.trainee.parameters(), &*self.optimiser);
+        let best = self.best.as_ref().map(|(_, snapshot)| snapshot);
+        self.resume.keep(&state, |folder| write_tensors(folder, parameters, optimiser, best), self.cx);
+        self.paused += paused.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Takes up the furthest state that an earlier execution has kept, if one has.
+    fn go_on(&mut self) -> Result<(), Error> {
+        for folder in self.resume.states(self.steps.len()) {
+            match State::read(&folder) {
+                Ok(state) => return self.take_up(&folder, state),
+                Err(error) => self.cx.reporter.log(&format!("a state of the training is of no use: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, folder: &Path, state: State) -> Result<(), Error> {
+        let snapshot = read_tensors(folder, self.trainee.parameters(), self.optimiser)?;
+        let forward = self.trainee.forward();
+        *forward = forward.clone().at_pass(state.pass);
+        self.window = Window::of(&state.pending, self.trainee.parameters().device())?;
+        self.seen = Seen { pass: state.pass, examples: state.examples, tokens: state.tokens };
+        (self.step, self.examples, self.tokens, self.before) = (state.step, state.examples, state.tokens, state.seconds);
+        (self.log, self.last, self.best) = (state.log, state.last, state.best.zip(snapshot));
+        self.cx.reporter.log(&format!("goes on after step {} of {}, {:.0} s of training", self.step, self.steps.len(), self.before));
+        self.after_step()
+    }
+
+    /// Keeps the state where the user has stopped the training.
+    fn stop(mut self, error: Error) -> Error {
+        let asked = matches!(&error, Error::Stage(error) if error.class == ErrorClass::Interrupted);
+        if asked && self.resume.keeps() && self.step > 0 {
+            // The error that matters is the first one.
+            let _ = self.keep();
+        }
+        error
     }
 
     /// Looks at the window: stops when the numbers are gone, logs otherwise.
@@ -224,7 +322,7 @@ impl<'a, T: Trainee> Run<'a, T> {
     }
 
     fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64() - self.paused
+        self.before + self.started.elapsed().as_secs_f64() - self.paused
     }
 
     /// Ends the training: the parameters that are kept are put back, or evaluated where that is still to be done.
@@ -240,8 +338,9 @@ impl<'a, T: Trainee> Run<'a, T> {
         } else {
             self.choose()?;
         }
+        self.resume.finish();
         let kept = self.last.map(|(kept, _)| kept);
-        Ok(Summary { log: self.log, steps: self.step as u64, examples: self.examples, seconds, kept })
+        Ok(Summary { log: self.log, steps: self.step as u64, examples: self.examples, seconds, whole: self.before == 0.0, kept })
     }
 }
 

@@ -12,6 +12,28 @@ pub enum Decay {
     Cosine,
     /// Stays at the peak.
     Constant,
+    /// Falls as the inverse square root of the steps (Vaswani et al. 2017, arXiv 1706.03762).
+    #[serde(rename = "inverse-sqrt")]
+    InverseSqrt,
+}
+
+/// How long the rate rises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Warmup {
+    /// For a share of all steps, rounded down.
+    Share(f64),
+    /// For so many steps.
+    Steps(u64),
+}
+
+impl Warmup {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    fn steps(self, total: u64) -> u64 {
+        match self {
+            Self::Share(share) => (share.clamp(0.0, 1.0) * total as f64) as u64,
+            Self::Steps(steps) => steps,
+        }
+    }
 }
 
 /// A learning-rate schedule: linear warm-up from zero to the peak, then a decay.
@@ -28,11 +50,9 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule over `total` steps whose warm-up takes `share` of them, rounded down.
-    pub fn new(peak: f64, share: f64, total: u64, decay: Decay) -> Self {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-        let warmup = (share.clamp(0.0, 1.0) * total as f64) as u64;
-        Self { peak, warmup, total, decay }
+    /// A schedule over `total` steps.
+    pub fn new(peak: f64, warmup: Warmup, total: u64, decay: Decay) -> Self {
+        Self { peak, warmup: warmup.steps(total), total, decay }
     }
 
     /// Learning rate of a step, counted from 0: the first step of a warm-up has rate 0, as in Hugging Face's schedules.
@@ -47,6 +67,7 @@ impl Schedule {
             Decay::Linear => self.peak * left,
             Decay::Cosine => self.peak * 0.5 * (1.0 + (std::f64::consts::PI * (1.0 - left)).cos()),
             Decay::Constant => self.peak,
+            Decay::InverseSqrt => self.peak * ratio(self.warmup.max(1), step.max(self.warmup.max(1))).sqrt(),
         }
     }
 }
@@ -57,7 +78,7 @@ mod tests {
 
     #[test]
     fn warm_up_then_straight_down() {
-        let schedule = Schedule::new(1.0, 0.1, 100, Decay::Linear);
+        let schedule = Schedule::new(1.0, Warmup::Share(0.1), 100, Decay::Linear);
         assert_eq!(schedule.warmup, 10);
         assert!(schedule.rate(0).abs() < 1e-12);
         assert!((schedule.rate(5) - 0.5).abs() < 1e-12);
@@ -68,9 +89,11 @@ mod tests {
 
     #[test]
     fn other_decays_and_no_steps() {
-        let cosine = Schedule::new(2.0, 0.0, 10, Decay::Cosine);
+        let cosine = Schedule::new(2.0, Warmup::Share(0.0), 10, Decay::Cosine);
         assert!((cosine.rate(0) - 2.0).abs() < 1e-12 && (cosine.rate(5) - 1.0).abs() < 1e-12 && cosine.rate(10).abs() < 1e-12);
-        assert!((Schedule::new(2.0, 0.5, 10, Decay::Constant).rate(9) - 2.0).abs() < 1e-12);
-        assert!(Schedule::new(2.0, 0.5, 0, Decay::Linear).rate(0).abs() < 1e-12);
+        let root = Schedule::new(2.0, Warmup::Steps(4), 100, Decay::InverseSqrt);
+        assert!((root.rate(2) - 1.0).abs() < 1e-12 && (root.rate(4) - 2.0).abs() < 1e-12 && (root.rate(16) - 1.0).abs() < 1e-12);
+        assert!((Schedule::new(2.0, Warmup::Share(0.5), 10, Decay::Constant).rate(9) - 2.0).abs() < 1e-12);
+        assert!(Schedule::new(2.0, Warmup::Share(0.5), 0, Decay::Linear).rate(0).abs() < 1e-12);
     }
 }

@@ -1,9 +1,11 @@
 //! A training of a model on features, from the stage's inputs to what is kept: whatever of the model trains, and whatever it follows.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use qapipe_cache::Digest;
 use qapipe_engine::{StageCx, StageError};
-use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Tuning, Writer, models};
+use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Tuning, Writer, device, models};
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::features::{Features, Info, InfoForm};
 use qapipe_stages::postprocess::Settings;
@@ -11,9 +13,13 @@ use qapipe_stages::split::{balanced, holdout};
 use qapipe_stages::tables::write_table;
 use qapipe_stages::text_features::Texts;
 use serde::Deserialize;
+use serde_json::Value;
 use tch::{Device, Kind};
 
-use super::{Masking, Source, SpanSource, SpanTrainee, Summary, Teaching, TextSource, TextTrainee, TrainValues, Trainee, Words, train};
+use super::{
+    Alongside, Masking, Resume, Source, SpanSource, SpanTrainee, Summary, Teaching, TextSource, TextTrainee, TrainValues, Trainee, Words,
+    train,
+};
 use crate::checkpoint::{self, Trained};
 use crate::error::Error;
 use crate::figures::{Energy, peak, reset_peak};
@@ -33,11 +39,12 @@ pub(super) struct SessionValues {
 struct Hints {
     micro_batch_tokens: usize,
     log_every: u64,
+    checkpoint_seconds: u64,
 }
 
 impl Default for Hints {
     fn default() -> Self {
-        Self { micro_batch_tokens: 16_384, log_every: 10 }
+        Self { micro_batch_tokens: 16_384, log_every: 10, checkpoint_seconds: 120 }
     }
 }
 
@@ -227,8 +234,35 @@ impl<'a> Session<'a> {
         let mut optimiser = AdamW::new(parameters, values.train.optimiser())?;
         reset_peak(place)?;
         let energy = Energy::start(crate::precision::index(place));
-        let summary = train(&mut trainee, source, rows, &mut optimiser, &recipe, masking, cx)?;
+        // Where a training is cut off within an epoch, its evaluations lie otherwise than a longer one's.
+        let alike = recipe.steps.is_none() || recipe.evaluations == 0;
+        let goes_on = recipe.has_no_end() && masking.is_none() && alike;
+        let resume = Resume::open(cx, &self.identity(goes_on)?, values.hints.checkpoint_seconds, goes_on);
+        let summary = train(&mut trainee, source, rows, &mut optimiser, &recipe, Alongside { masking, resume }, cx)?;
         Ok((summary, energy))
+    }
+
+    /// What a training is: all that its steps hang on, and how long it is only where they hang on that.
+    fn identity(&self, goes_on: bool) -> Result<Digest, Error> {
+        let request = &self.cx.request;
+        let mut values = request.values.0.clone();
+        values.retain(|name, _| !request.inputs.contains_key(name));
+        let mut drop = |table: &str, names: &[&str]| {
+            if let Some(table) = values.get_mut(table).and_then(Value::as_object_mut) {
+                table.retain(|name, _| !names.contains(&name.as_str()));
+            }
+        };
+        drop("hints", &["device", "threads", "checkpoint_seconds"]);
+        if goes_on {
+            drop("train", &["epochs", "steps"]);
+        }
+        let kind = qapipe_stages::KINDS.iter().find(|kind| kind.name() == request.kind);
+        let inputs: BTreeMap<&String, &Digest> = request.inputs.iter().map(|(name, input)| (name, &input.digest)).collect();
+        let place = if self.place.is_cuda() { "cuda" } else { "cpu" };
+        let exactly = request.strict.then(|| (crate::precision::name(self.place), request.threads, device::info().libtorch));
+        let parts = (&request.kind, kind.map(|kind| kind.version()), values, inputs, request.seed, place, exactly);
+        let text = serde_json::to_vec(&parts).map_err(|error| Error::failed(format!("the training cannot be described: {error}")))?;
+        Ok(Digest::of_bytes(&text))
     }
 
     /// Tells the figures of the action record.
@@ -240,7 +274,8 @@ impl<'a> Session<'a> {
         if let Some(bytes) = peak(model.parameters().device())? {
             reporter.measure("peak_memory_bytes", bytes as f64);
         }
-        if let Some(joules) = energy.joules() {
+        // What earlier executions of it took is not known.
+        if let Some(joules) = energy.joules().filter(|_| summary.whole) {
             reporter.measure("energy_joules", joules);
         }
         Ok(())

@@ -88,6 +88,10 @@ impl Trainee for SpanTrainee<'_> {
         self.model.parameters_mut()
     }
 
+    fn forward(&mut self) -> &mut Forward {
+        &mut self.forward
+    }
+
     fn held_out(&self) -> usize {
         self.held_out.len()
     }

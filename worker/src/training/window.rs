@@ -1,6 +1,7 @@
 //! Losses and gradient norms of the last steps, left on the device until they are looked at together.
 
-use tch::{Kind, Tensor};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
 
@@ -11,6 +12,15 @@ pub struct Window {
     losses: Vec<Tensor>,
     norms: Vec<Tensor>,
     rates: Vec<f64>,
+}
+
+/// Steps that were not looked at yet, in numbers: floating-point ones by their bits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pending {
+    first: u64,
+    losses: Vec<u64>,
+    norms: Vec<u64>,
+    rates: Vec<u64>,
 }
 
 /// A window's steps in numbers.
@@ -31,6 +41,25 @@ impl Window {
         self.losses.push(loss);
         self.norms.push(norm);
         self.rates.push(rate);
+    }
+
+    /// The steps in it, which stay there. Waits for the device.
+    pub(super) fn pending(&self) -> Result<Pending, Error> {
+        let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect();
+        Ok(Pending { first: self.first, losses: bits(&host(&self.losses)?), norms: bits(&host(&self.norms)?), rates: bits(&self.rates) })
+    }
+
+    /// A window with steps in it.
+    pub(super) fn of(pending: &Pending, place: Device) -> Result<Self, Error> {
+        let numbers = |bits: &[u64]| bits.iter().map(|&bits| f64::from_bits(bits)).collect::<Vec<_>>();
+        let scalar = |number: f64| Ok(Tensor::from(number).f_to_device_(place, Kind::Float, false, false)?);
+        let scalars = |bits: &[u64]| numbers(bits).into_iter().map(scalar).collect::<Result<Vec<_>, Error>>();
+        Ok(Self {
+            first: pending.first,
+            losses: scalars(&pending.losses)?,
+            norms: scalars(&pending.norms)?,
+            rates: numbers(&pending.rates),
+        })
     }
 
     /// Number of steps in it.

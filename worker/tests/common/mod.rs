@@ -119,6 +119,7 @@ impl Lab {
             offline: self.offline,
             strict: self.strict,
             rows: self.folder.path().join("rows"),
+            trainings: self.folder.path().join("trainings"),
             anew: false,
         }
     }
