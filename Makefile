@@ -2,7 +2,7 @@
 
 ORACLES ?= ../shared/oracles
 
-.PHONY: demo test lint parity bench libtorch
+.PHONY: demo test lint parity bench torture libtorch
 
 demo: libtorch
 	cargo build --quiet --bins
@@ -22,6 +22,11 @@ lint: libtorch
 parity: libtorch
 	cargo build --quiet --bins
 	cargo run --quiet --bin qapipe-worker -- parity $(ORACLES)
+
+# Kills runs at random moments, and has file systems fail under them: nothing that was finished may be lost.
+torture: libtorch
+	cargo build --bins
+	QAPIPE_KILLS=500 QAPIPE_FAULTS=200 cargo test --test torture -- --nocapture --test-threads 1
 
 bench: libtorch
 	cargo bench --workspace

@@ -49,6 +49,18 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether memory ran out.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Stage(error) => error.class == ErrorClass::OutOfMemory,
+            Self::Nn(error) => is_out_of_memory(&error.to_string()),
+            Self::Torch(error) => is_out_of_memory(&error.to_string()),
+            _ => false,
+        }
+    }
+}
+
 impl From<Error> for StageError {
     fn from(error: Error) -> Self {
         match error {
@@ -92,7 +104,7 @@ pub(crate) fn is_out_of_memory(message: &str) -> bool {
 /// The error for memory that ran out.
 pub(crate) fn out_of_memory(message: &str) -> StageError {
     let text = first_line(message);
-    StageError::new(ErrorClass::OutOfMemory, format!("out of memory: {text}")).help("set a smaller hints.micro_batch_tokens (training) or hints.batch_tokens (evaluate): the batch that defines the result stays as it is")
+    StageError::new(ErrorClass::OutOfMemory, format!("out of memory: {text}")).help("a single window does not fit beside the model: take a smaller max_length, or a smaller model; `nvidia-smi` shows who else holds memory")
 }
 
 /// libtorch's exceptions carry a C++ backtrace; the first line is the message.

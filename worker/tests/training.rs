@@ -4,8 +4,16 @@
 mod common;
 
 use common::{Lab, evaluate, fine_tune, tiny};
-use qapipe_engine::ErrorClass;
+use qapipe_cache::Digest;
+use qapipe_engine::{ErrorClass, Kinds, Pipeline, StageCx, StageError};
+use qapipe_nn::{AdamW, AnyModel, Forward, Parameters, Placement, models};
+use qapipe_stages::examples::Part;
+use qapipe_stages::features::Features;
+use qapipe_stages::postprocess::Settings;
 use qapipe_stages::tables::{MetricsRow, PredictionRow, TrainingRow, read_table};
+use qapipe_worker::Error;
+use qapipe_worker::training::{Alongside, Evaluation, Recipe, Resume, SpanBatch, SpanSource, SpanTrainee, TrainValues, Trainee, train};
+use tch::{Device, Tensor};
 
 const SMALL: &str = "limit_train = 96\nlimit_dev = 24";
 const SHAPE: &str = ", hidden_dropout_prob = 0.0, attention_probs_dropout_prob = 0.0";
@@ -227,4 +235,85 @@ fn a_tuned_threshold_must_have_been_tuned() {
     let mut lab = Lab::new();
     let error = lab.run(&(tiny("", SMALL) + &evaluate("scores", "base", "threshold = \"tuned\""))).unwrap_err();
     assert!(error.message.contains("no tuned threshold") && error.help.is_some());
+}
+
+/// A reader on a device with little memory.
+struct Tight<'a> {
+    inner: SpanTrainee<'a>,
+    room: i64,
+}
+
+impl Trainee for Tight<'_> {
+    type Batch = SpanBatch;
+
+    fn loss(&mut self, batch: &SpanBatch) -> Result<Tensor, Error> {
+        // A pass that fails has begun.
+        let loss = self.inner.loss(batch)?;
+        if batch.packed.tokens() > self.room {
+            return Err(Error::Stage(StageError::new(ErrorClass::OutOfMemory, "out of memory")));
+        }
+        Ok(loss)
+    }
+
+    fn parameters(&mut self) -> &mut Parameters {
+        self.inner.parameters()
+    }
+
+    fn forward(&mut self) -> &mut Forward {
+        self.inner.forward()
+    }
+
+    fn held_out(&self) -> usize {
+        0
+    }
+
+    fn evaluate(&mut self, cx: &StageCx<'_>) -> Result<Evaluation, Error> {
+        self.inner.evaluate(cx)
+    }
+}
+
+/// Trains on a device that has room for so many tokens; gives a weight, or why not.
+fn on_little_memory(lab: &Lab, room: i64, micro_tokens: usize) -> Result<Tensor, Error> {
+    let text = tiny(SHAPE, SMALL) + &fine_tune("tight", "epochs = 2, lr = 1e-3, batch = 16", "");
+    let pipeline = Pipeline::parse(&text, &lab.folder.path().join("p.toml"), &Kinds::new(qapipe_stages::KINDS), &[]).unwrap();
+    let request = lab.request(&pipeline, pipeline.stage("tight").unwrap());
+    let cx = StageCx { request: &request, reporter: &lab.ear, cancel: &lab.ear.cancel };
+    let features = Features::open(lab.path("features.features"), Part::Train).unwrap();
+    let (model, _) = models::load(lab.path("base.model"), &Placement::training(Device::Cpu), 13)?;
+    let AnyModel::Reader(mut model) = model else { panic!("a reader") };
+    let source = SpanSource::new(&features, &*model);
+    let settings = Settings::default();
+    let inner = SpanTrainee {
+        model: &mut *model,
+        forward: Forward::training(13),
+        features: &features,
+        settings,
+        held_out: Vec::new(),
+        tokens: 1000,
+        teaching: None,
+    };
+    let values: TrainValues = serde_json::from_value(request.values.get("train").unwrap().clone()).unwrap();
+    let recipe = Recipe { held_out: false, ..values.recipe(micro_tokens, 10, 13) };
+    let mut tight = Tight { inner, room };
+    let mut optimiser = AdamW::new(tight.parameters(), values.optimiser())?;
+    let resume = Resume::open(&cx, &Digest::of_bytes(b"tight"), 0, false);
+    let rows: Vec<u32> = (0..).take(features.len()).collect();
+    train(&mut tight, &source, &rows, &mut optimiser, &recipe, Alongside { masking: None, resume }, &cx)?;
+    Ok(tight.parameters().value("bert.encoder.layer.1.output.dense.weight")?)
+}
+
+#[test]
+fn where_memory_runs_out_less_is_in_the_model_at_once() {
+    let mut lab = Lab::new();
+    lab.run(&tiny(SHAPE, SMALL)).unwrap();
+    let found = on_little_memory(&lab, 400, 16_384).unwrap();
+    let told = lab.ear.log.lock().unwrap().iter().rev().find(|line| line.contains("out of memory")).cloned().unwrap();
+    let most: usize = told.split_whitespace().find_map(|word| word.parse().ok().filter(|&number: &usize| number > 100)).unwrap();
+    assert!(most <= 400, "{told}");
+    let wanted = on_little_memory(&lab, 100_000, 16_384).unwrap();
+    let off = (&found - &wanted).abs().max().double_value(&[]);
+    assert!(off < 1e-4, "the batch that defines the result has changed: {off}");
+    // One window must fit.
+    let error = on_little_memory(&lab, 10, 16_384).err().unwrap();
+    assert!(error.is_out_of_memory(), "{error}");
 }

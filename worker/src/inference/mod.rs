@@ -14,7 +14,7 @@ pub use spent::{Spent, ask};
 pub use writing::{Manner, Proposal, Sources, Writing};
 
 use qapipe_engine::StageCx;
-use qapipe_nn::Network;
+use qapipe_nn::{Network, device};
 use qapipe_stages::examples::Examples;
 use qapipe_stages::postprocess::Answer;
 
@@ -107,7 +107,7 @@ pub fn answer<A: Answerer>(
     let (mut done, total) = (0, batches.windows());
     for batch in batches.iter() {
         cx.checkpoint()?;
-        let found = open.take(answerer, batch, answerer.propose(batch)?);
+        let found = open.take(answerer, batch, propose(answerer, batch, cx)?);
         if let Some(kept) = &mut kept {
             kept.put(found.iter().filter_map(|(at, answer)| Some((keys.get(*at)?, answer))))?;
         }
@@ -120,6 +120,19 @@ pub fn answer<A: Answerer>(
     }
     let nothing = |(answer, &question): (Option<Answer>, &usize)| answer.unwrap_or_else(|| answerer.choose(question, &[]));
     Ok(Answered { answers: answers.into_iter().zip(questions).map(nothing).collect(), now })
+}
+
+/// What the model makes of windows; where memory does not suffice for all of them, of one half and then of the other. Not where results are to
+/// repeat bit for bit: what is read at once shows in the last of them.
+fn propose<A: Answerer>(answerer: &A, windows: &[u32], cx: &StageCx<'_>) -> Result<Vec<A::Proposal>, Error> {
+    match answerer.propose(windows) {
+        Err(error) if error.is_out_of_memory() && windows.len() > 1 && !cx.request.strict => {
+            device::give_back();
+            let (first, rest) = windows.split_at(windows.len() / 2);
+            Ok([propose(answerer, first, cx)?, propose(answerer, rest, cx)?].concat())
+        }
+        other => other,
+    }
 }
 
 /// Windows in the order in which they are read, cut into batches.

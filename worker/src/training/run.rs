@@ -63,15 +63,29 @@ where
     std::thread::scope(|scope| {
         let mut run = Run::new(trainee, optimiser, recipe, &steps, resume, cx).masked(masking);
         run.go_on()?;
-        let batches = feed(scope, source, &steps, run.step, recipe.micro_tokens, pin);
-        let mut taken = batches.into_iter().map(|micro| run.take(&micro?));
-        let stopped = taken.find_map(Result::err);
-        drop(taken);
-        match stopped {
-            Some(error) => Err(run.stop(error)),
-            None => run.finish(),
+        let longest = rows.iter().map(|&row| source.tokens(row)).max().unwrap_or(0);
+        let mut micro_tokens = recipe.micro_tokens;
+        loop {
+            let batches = feed(scope, source, &steps, run.step, micro_tokens, pin);
+            let mut taken = batches.into_iter().map(|micro| run.take(&micro?));
+            let stopped = taken.find_map(Result::err);
+            drop(taken);
+            match stopped {
+                None => return run.finish(),
+                Some(error) if error.is_out_of_memory() && run.in_pass && micro_tokens > longest => {
+                    micro_tokens = smaller(micro_tokens, &steps, run.step, |row| source.tokens(row));
+                    run.again(micro_tokens)?;
+                }
+                Some(error) => return Err(run.stop(error)),
+            }
         }
     })
+}
+
+/// Half of what there was room for; where a step has less than that, half of the step.
+fn smaller(micro_tokens: usize, steps: &Steps, step: usize, tokens: impl Fn(u32) -> usize) -> usize {
+    let whole: usize = steps.rows(step).iter().map(|&row| tokens(row)).sum();
+    micro_tokens.min(whole).div_ceil(2)
 }
 
 /// How much a training has seen.
@@ -94,6 +108,8 @@ struct Run<'a, T> {
     cx: &'a StageCx<'a>,
     step: usize,
     loss: Option<tch::Tensor>,
+    /// Whether a micro-batch is in the model: nothing of its step has been taken yet.
+    in_pass: bool,
     window: Window,
     log: Vec<TrainingRow>,
     examples: u64,
@@ -131,6 +147,7 @@ impl<'a, T: Trainee> Run<'a, T> {
             cx,
             step: 0,
             loss: None,
+            in_pass: false,
             window: Window::default(),
             log: Vec::new(),
             examples: 0,
@@ -173,8 +190,10 @@ impl<'a, T: Trainee> Run<'a, T> {
         if self.loss.is_none() {
             self.choose()?;
         }
+        self.in_pass = true;
         let loss = self.trainee.loss(&micro.batch)?.f_mul_scalar(micro.share)?;
         self.trainee.parameters().backward(&loss)?;
+        self.in_pass = false;
         let loss = loss.f_detach()?;
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum.f_add(&loss)?,
@@ -259,6 +278,20 @@ impl<'a, T: Trainee> Run<'a, T> {
         (self.log, self.last, self.best) = (state.log, state.last, state.best.zip(snapshot));
         self.cx.reporter.log(&format!("goes on after step {} of {}, {:.0} s of training", self.step, self.steps.len(), self.before));
         self.after_step()
+    }
+
+    /// Begins the step that was not finished again, with less in the model at once: the batch that defines the result stays.
+    fn again(&mut self, micro_tokens: usize) -> Result<(), Error> {
+        self.loss = None;
+        self.trainee.parameters().zero_grad()?;
+        let Seen { pass, examples, tokens } = self.seen;
+        (self.examples, self.tokens) = (examples, tokens);
+        let forward = self.trainee.forward();
+        *forward = forward.clone().at_pass(pass);
+        device::give_back();
+        let step = self.step + 1;
+        self.cx.reporter.log(&format!("step {step}: out of memory; from here on at most {micro_tokens} tokens in the model at once"));
+        Ok(())
     }
 
     /// Keeps the state where the user has stopped the training.
