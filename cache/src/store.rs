@@ -160,12 +160,13 @@ impl Store {
 
     /// Removes what writers that have died left behind: their scratch, and half-written files in the store's own folder.
     pub fn sweep(&self) {
-        scratch::sweep(&self.layout.scratch());
+        [self.layout.scratch(), self.layout.leases()].iter().for_each(|folder| scratch::sweep(folder));
         atomic::sweep(self.root());
         atomic::sweep_older(&self.layout.partials(), PARTIAL_KEPT, |_| true);
     }
 
-    /// Keeps what a stage wrote at a path in a scratch folder: synced, hashed, moved into place, read-only.
+    /// Keeps what a stage wrote at a path in a scratch folder: synced, hashed, moved into place, read-only. Beside garbage collection, it stays
+    /// only as long as a [`Store::hold`] from before is there, until a record or a lease cites it.
     ///
     /// # Errors
     /// When the file system refuses, or there is something else than files and folders.
