@@ -154,7 +154,7 @@ fn summary(garbage: &Garbage, deleted: bool) -> String {
     let (results, files) = (things(garbage.results.len(), "result"), count(garbage.objects.count, "file"));
     let took: f64 = garbage.results.iter().filter_map(wall_seconds).sum();
     let again = if took > 0.0 { format!(", {} to compute again", seconds(took)) } else { String::new() };
-    let mut text = format!("{results} {goes}: {} in {files} that no other has{again}\n", bytes(garbage.objects.bytes as f64));
+    let mut text = format!("{results} {goes}: {} in {files} that nothing else has{again}\n", bytes(garbage.objects.bytes as f64));
     if garbage.unreadable > 0 {
         text += &format!("{} {goes} that cannot be read\n", things(garbage.unreadable, "record"));
     }
