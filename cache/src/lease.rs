@@ -1,10 +1,12 @@
-//! What a process goes on using: garbage collection leaves it alone as long as the process lives.
+//! What a process goes on using: garbage collection leaves it alone as long as the process lives. If it was killed, it leaves it alone for some
+//! days more, since no pipeline cites yet what a run had computed until then.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
 use crate::error::CacheError;
@@ -12,6 +14,7 @@ use crate::guard::Guard;
 use crate::lock;
 use crate::scratch::Scratch;
 use crate::store::Store;
+use crate::used::unused_for;
 
 /// A list of digests in the store, of fingerprints, folders and files, with a lock beside it that tells that its owner lives.
 #[derive(Debug)]
@@ -34,14 +37,15 @@ impl Store {
         Lease { store: self.clone(), kept: Mutex::default() }
     }
 
-    /// All that living processes go on using. Asked by who is alone.
-    pub(crate) fn leased(&self) -> Result<HashSet<Digest>, CacheError> {
-        let mut leased = HashSet::new();
-        let folder = self.layout.leases();
+    /// All that processes go on using, those included that were killed less than `broken_off` ago. Asked by who is alone.
+    pub(crate) fn leased(&self, broken_off: Duration) -> Result<HashSet<Digest>, CacheError> {
+        let (mut leased, folder, now) = (HashSet::new(), self.layout.leases(), SystemTime::now());
+        let is_fresh = |path: &Path| fs::metadata(path).is_ok_and(|metadata| unused_for(&metadata, now) < broken_off);
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.map_err(CacheError::io(&folder))?.path();
-            if path.extension().is_some_and(|extension| extension == "lock") && lock::is_held(&path) {
-                read(&path.with_extension(""), &mut leased)?;
+            let is_list = path.extension().is_none_or(|extension| extension != "lock");
+            if is_list && (lock::is_held(&path.with_extension("lock")) || is_fresh(&path)) {
+                read(&path, &mut leased)?;
             }
         }
         Ok(leased)

@@ -14,8 +14,8 @@ use crate::scratch::{self, Scratch};
 use crate::tree::Tree;
 use crate::{atomic, materialise, publish};
 
-/// How long a download that broke off is kept, to be gone on with.
-const PARTIAL_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How long what broke off is kept, to be gone on with: downloads, and the results that a killed run had.
+pub(crate) const BROKEN_OFF_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A store in one folder (`.qapipe`), safe to share between processes and over NFS.
 #[derive(Clone, Debug)]
@@ -160,9 +160,10 @@ impl Store {
 
     /// Removes what writers that have died left behind: their scratch, and half-written files in the store's own folder.
     pub fn sweep(&self) {
-        [self.layout.scratch(), self.layout.leases()].iter().for_each(|folder| scratch::sweep(folder));
+        scratch::sweep(&self.layout.scratch(), Duration::ZERO);
+        scratch::sweep(&self.layout.leases(), BROKEN_OFF_KEPT);
         atomic::sweep(self.root());
-        atomic::sweep_older(&self.layout.partials(), PARTIAL_KEPT, |_| true);
+        atomic::sweep_older(&self.layout.partials(), BROKEN_OFF_KEPT, |_| true);
     }
 
     /// Keeps what a stage wrote at a path in a scratch folder: synced, hashed, moved into place, read-only. Beside garbage collection, it stays

@@ -143,6 +143,29 @@ fn what_a_living_process_uses_stays_until_it_ends() {
     assert_eq!(collect(&store, &Policy::default(), &HashSet::new()).objects.count, 3);
 }
 
+#[test]
+fn what_a_killed_process_used_stays_for_some_days() {
+    let test = "what_a_killed_process_used_stays_for_some_days";
+    if let Some(root) = std::env::var_os(CHILD).map(PathBuf::from) {
+        let store = Store::open(&root).unwrap();
+        let lease = store.lease();
+        let record = keep(&store, "made", 1.0, &texts(&["a"]));
+        lease.keep(store.hold(), [&record.fingerprint]);
+        std::process::abort();
+    }
+    let (_folder, store) = store();
+    again(test, store.root()).wait().unwrap();
+    store.sweep();
+    assert!(collect(&store, &Policy::default(), &HashSet::new()).is_empty());
+    assert_eq!(left(&store).len(), 1);
+    let leases: Vec<PathBuf> = fs::read_dir(store.root().join("leases")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(leases.len(), 2);
+    leases.iter().for_each(|path| age(path, 15 * DAY));
+    let done = collect(&store, &Policy::default(), &HashSet::new());
+    assert_eq!((names(&done), done.leftovers[&Leftover::Unfinished].count), (vec!["made"], 1));
+    assert_eq!(fs::read_dir(store.root().join("leases")).unwrap().count(), 0);
+}
+
 /// Without the right to write a list, a process keeps everything by its guard.
 #[test]
 fn where_no_lease_can_be_written_nothing_is_collected() {

@@ -48,6 +48,11 @@ pub fn keys_in(folder: &Path, pipelines: Option<&HashSet<String>>) -> Result<Has
     Ok(cited)
 }
 
+/// No keys where there is no such file, or none that can be read.
+fn read(path: &Path) -> BTreeMap<String, Digest> {
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
 fn folder(store: &Store) -> PathBuf {
     store.root().join("last")
 }
@@ -55,7 +60,7 @@ fn folder(store: &Store) -> PathBuf {
 impl Last {
     pub(crate) fn load(store: &Store, pipeline: &str) -> Self {
         let path = folder(store).join(format!("{pipeline}.json"));
-        let keys = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let keys = read(&path);
         Self { path, keys }
     }
 
@@ -76,12 +81,15 @@ impl Last {
     }
 
     /// Keeps the keys of the stages that were settled; those of others stay. Failing to write costs only reasons.
-    pub(crate) fn update<'a>(&self, settled: impl Iterator<Item = (&'a str, Digest)>) {
-        let mut keys = self.keys.clone();
-        keys.extend(settled.map(|(stage, key)| (stage.to_owned(), key)));
-        if keys == self.keys {
+    pub(crate) fn update<'a>(&self, store: &Store, settled: impl Iterator<Item = (&'a str, Digest)>) {
+        let settled: Vec<(&str, Digest)> = settled.collect();
+        if settled.iter().all(|(stage, key)| self.key(stage) == Some(key)) {
             return;
         }
+        // Another run of the pipeline, with other targets, may have written it meanwhile.
+        let _lock = store.lock(&Digest::of_bytes(self.path.as_os_str().as_bytes()));
+        let mut keys = read(&self.path);
+        keys.extend(settled.into_iter().map(|(stage, key)| (stage.to_owned(), key)));
         if let Ok(bytes) = serde_json::to_vec_pretty(&keys) {
             let _ = qapipe_cache::write_atomically(&self.path, &bytes);
         }

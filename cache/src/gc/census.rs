@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use rayon::prelude::*;
 
+use super::Policy;
 use crate::artifact::Shape;
 use crate::digest::Digest;
 use crate::error::CacheError;
@@ -23,7 +24,7 @@ pub(super) struct Census {
     pub(super) unreadable: Vec<PathBuf>,
     /// Sizes of all stored files.
     pub(super) objects: HashMap<Digest, u64>,
-    /// What living processes use.
+    /// What processes use.
     pub(super) leased: HashSet<Digest>,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct Known {
 }
 
 impl Census {
-    pub(super) fn of(store: &Store) -> Result<Self, CacheError> {
+    pub(super) fn of(store: &Store, policy: &Policy) -> Result<Self, CacheError> {
         let now = SystemTime::now();
         let paths = sharded(&store.root().join(RECORDS))?;
         let read: Vec<_> = paths.into_par_iter().map(|path| read(store, path, now)).collect::<Result<_, _>>()?;
@@ -53,7 +54,7 @@ impl Census {
         }
         results.sort_unstable_by_key(|known| known.fingerprint);
         let objects = store.objects().filter(|artifact| artifact.shape == Shape::Blob).map(|blob| (blob.digest, blob.bytes)).collect();
-        Ok(Self { results, unreadable, objects, leased: store.leased()? })
+        Ok(Self { results, unreadable, objects, leased: store.leased(policy.broken_off())? })
     }
 }
 

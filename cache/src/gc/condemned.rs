@@ -24,7 +24,7 @@ pub(super) struct Condemned {
 
 impl Condemned {
     pub(super) fn of(store: &Store, policy: &Policy, roots: &HashSet<Digest>) -> Result<Self, CacheError> {
-        let mut census = Census::of(store)?;
+        let mut census = Census::of(store, policy)?;
         let chosen = choice::choose(&census, policy, roots);
         let cited = cited(store, &census, &chosen)?;
         let mut garbage = Garbage { bytes: census.objects.values().sum(), unreadable: census.unreadable.len(), ..Garbage::default() };

@@ -49,7 +49,8 @@ pub(super) fn find(store: &Store, policy: &Policy) -> Vec<Item> {
     let (layout, now) = (&store.layout, SystemTime::now());
     let age = |path: &Path| fs::metadata(path).map_or(Duration::ZERO, |metadata| unused_for(&metadata, now));
     let is_old = |path: &Path| policy.all || policy.unused_for.is_some_and(|old| newest(path, &age) >= old);
-    let mut items: Vec<Item> = [layout.scratch(), layout.leases()].iter().flat_map(|folder| unfinished(folder, &age)).collect();
+    let mut items = unfinished(&layout.scratch(), Duration::ZERO, &age);
+    items.extend(unfinished(&layout.leases(), policy.broken_off(), &age));
     items.extend(inside(&layout.partials()).map(|path| {
         let lock = path.file_name().map(|name| layout.locks().join(name));
         Item::new(Leftover::Partial, path, lock)
@@ -63,12 +64,12 @@ pub(super) fn find(store: &Store, policy: &Policy) -> Vec<Item> {
     items
 }
 
-/// Scratch and leases without their locks. One that has no lock beside it was left by a kill between two steps.
-fn unfinished(folder: &Path, age: &impl Fn(&Path) -> Duration) -> Vec<Item> {
+/// Scratch and leases that are old enough, without their locks. One that has no lock beside it was left by a kill between two steps.
+fn unfinished(folder: &Path, kept: Duration, age: &impl Fn(&Path) -> Duration) -> Vec<Item> {
     let is_lock = |path: &Path| path.extension().is_some_and(|extension| extension == "lock");
     let with_lock = |path: PathBuf| {
         let lock = path.with_extension("lock");
-        (lock.exists() || age(&path) > FRESH).then(|| Item::new(Leftover::Unfinished, path, Some(lock)))
+        (age(&path) >= kept && (lock.exists() || age(&path) > FRESH)).then(|| Item::new(Leftover::Unfinished, path, Some(lock)))
     };
     let (locks, others): (Vec<PathBuf>, Vec<PathBuf>) = inside(folder).partition(|path| is_lock(path));
     let alone = locks.into_iter().filter(|lock| !lock.with_extension("").exists() && age(lock) > FRESH);

@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::guard::Alone;
 use crate::record::Record;
-use crate::store::Store;
+use crate::store::{BROKEN_OFF_KEPT, Store};
 use condemned::Condemned;
 
 pub use leftover::Leftover;
@@ -30,8 +30,15 @@ pub struct Policy {
     pub unused_for: Option<Duration>,
     /// Only until all stored files together have so many bytes: first what takes the least time to compute again for its size.
     pub max_bytes: Option<u64>,
-    /// Whether rows and what is known of remotes go whatever their age; otherwise they go by it, or stay.
+    /// Whether rows, what is known of remotes, and what killed runs had go whatever their age; otherwise they go by it, or stay.
     pub all: bool,
+}
+
+impl Policy {
+    /// For how long what a killed process used counts as in use.
+    fn broken_off(&self) -> Duration {
+        if self.all { Duration::ZERO } else { BROKEN_OFF_KEPT }
+    }
 }
 
 /// A result that goes.
