@@ -2,12 +2,14 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use qapipe_engine::{Override, Where};
 
 use crate::kinds::KindName;
+use crate::quantity;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -186,7 +188,9 @@ Examples:
 Examples:
   qapipe cache size                                   what the store takes on disk
   qapipe cache ls                                     every result in it
+  qapipe cache gc --older-than 30d                    what could be deleted; --delete does
   qapipe cache verify                                 read everything; set aside what is damaged
+  qapipe cache verify --repair                        and fetch it again, or forget it
   qapipe cache push                                   send all results to the remote that qapipe.toml names
   qapipe cache pull pipelines/study.toml scores       fetch what a stage and those before it gave
 
@@ -418,12 +422,60 @@ pub(crate) enum CacheCommand {
     Ls,
     /// Say what the store takes on disk
     Size,
+    /// Delete results that nothing cites, and what dead processes left; without --delete, say what would go
+    #[command(after_help = "\
+Cited are the results that the stages of each pipeline had last, and those that the result tables show. Files that a
+cited result shares with another stay. A running qapipe loses nothing: what it uses stays until it ends.
+
+A result was last used when it was computed or fetched, or when a run or a plan last found it (to within a day).
+With --max-size those go first that take the least time to compute again for their size.
+
+Examples:
+  qapipe cache gc                                     what nothing cites
+  qapipe cache gc --older-than 30d --delete           delete what of that nobody has used for 30 days
+  qapipe cache gc --max-size 50GiB                    what it takes to come down to 50 GiB
+  qapipe cache gc pipelines/*.toml                    what these pipelines do not cite")]
+    Gc(Gc),
     /// Read everything and compare it with its digest; set aside what is damaged, so that the next run computes it again
-    Verify,
+    Verify(Verify),
     /// Send results to the remote; what is there is not sent again
     Push(Transfer),
     /// Fetch results from the remote; what is here is not fetched again
     Pull(Transfer),
+}
+
+/// Which results go.
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// Only these pipelines cite results: their files, or folders with a pipeline.toml [default: all that have used the store]
+    #[arg(value_name = "PIPELINE", value_hint = ValueHint::FilePath)]
+    pub(crate) pipelines: Vec<PathBuf>,
+    /// Only what has not been used for so long: 30d, 12h, 90m
+    #[arg(long, value_name = "AGE", value_parser = quantity::age)]
+    pub(crate) older_than: Option<Duration>,
+    /// Only until all stored files together have this size: 50GiB, 500MB
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    pub(crate) max_size: Option<u64>,
+    /// What is cited too, and every kept answer to a single question
+    #[arg(long, conflicts_with = "pipelines")]
+    pub(crate) all: bool,
+    /// Delete it
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Exit with 5 instead of waiting while a result is being kept
+    #[arg(long, requires = "delete")]
+    pub(crate) no_wait: bool,
+}
+
+/// What is done about damage.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Fetch damaged results from the remote again, and forget those that it does not have, so that the next run computes them
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Ask no remote
+    #[arg(long, requires = "repair")]
+    pub(crate) offline: bool,
 }
 
 /// Which results go to the remote or come from it.

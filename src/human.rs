@@ -79,22 +79,24 @@ pub(crate) fn ago(run: &str, now: SystemTime) -> Option<String> {
     let began = began.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
     let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let passed = now.saturating_sub(u64::try_from(began).unwrap_or(0));
-    Some(match passed {
-        0..60 => "just now".to_owned(),
-        60..3600 => spoken(passed / 60, "minute"),
-        3600..86_400 => spoken(passed / 3600, "hour"),
-        _ => spoken(passed / 86_400, "day"),
-    })
+    Some(if passed < 60 { "just now".to_owned() } else { format!("{} ago", age(passed)) })
+}
+
+/// A time that has passed, in its largest unit: `5 minutes`, `3 days`.
+pub(crate) fn age(seconds: u64) -> String {
+    let (count, thing) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    things(usize::try_from(count).unwrap_or(usize::MAX), thing)
 }
 
 /// Letters in a line of the terminal that standard output is.
 #[cfg(feature = "report")]
 pub(crate) fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
-}
-
-fn spoken(count: u64, thing: &str) -> String {
-    if count == 1 { format!("1 {thing} ago") } else { format!("{count} {thing}s ago") }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod interrupt;
 mod kinds;
 mod printer;
 mod project;
+mod quantity;
 mod settings;
 mod torch;
 

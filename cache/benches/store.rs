@@ -1,13 +1,13 @@
 //! Hashing at the speed of memory, what a run without work reads, and what keeping a result costs.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use qapipe_cache::{Artifact, Digest, RECORD_FORMAT, Record, StatCache, Store};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use qapipe_cache::{Artifact, Digest, Policy, RECORD_FORMAT, Record, StatCache, Store};
 
 const LARGE: usize = 256 << 20;
 
@@ -81,6 +81,28 @@ fn keeping(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// 10,000 results, every second of which nothing cites.
+fn collecting(criterion: &mut Criterion) {
+    let full = || {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let keys: Vec<Digest> = (0..10_000).map(|index| keep(&store, index)).collect();
+        (folder, store, keys.into_iter().step_by(2).collect::<HashSet<Digest>>())
+    };
+    let (_folder, store, roots) = full();
+    let mut group = criterion.benchmark_group("garbage of 10,000 results");
+    group.sample_size(10);
+    group.bench_function("find it", |bencher| bencher.iter(|| store.garbage(&Policy::default(), &roots).unwrap()));
+    group.bench_function("delete it", |bencher| {
+        let collect = |(folder, store, roots): (tempfile::TempDir, Store, HashSet<Digest>)| {
+            store.try_alone().unwrap().unwrap().collect(&Policy::default(), &roots).unwrap();
+            folder
+        };
+        bencher.iter_batched(full, collect, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
 fn publish_folder(store: &Store, index: u32) -> Artifact {
     let scratch = store.scratch().unwrap();
     let path = scratch.path().join("y");
@@ -116,5 +138,5 @@ fn is_there(store: &Store, key: &Digest) -> bool {
     store.record(key).unwrap().is_some_and(|record| record.outputs.values().all(|artifact| store.check(artifact).is_ok()))
 }
 
-criterion_group!(benches, hashing, nothing_to_do, keeping);
+criterion_group!(benches, hashing, nothing_to_do, keeping, collecting);
 criterion_main!(benches);

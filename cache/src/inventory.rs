@@ -100,15 +100,15 @@ fn sharded(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
         .filter(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')))
 }
 
+/// Bytes of a file, or of all files under a folder.
+pub(crate) fn bytes_at(path: &Path) -> u64 {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => bytes_under(path),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    }
+}
+
 fn bytes_under(folder: &Path) -> u64 {
-    fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => bytes_under(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| bytes_at(&entry.path())).sum()
 }

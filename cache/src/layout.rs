@@ -35,7 +35,20 @@ impl Layout {
     }
 
     pub(crate) fn lock(&self, fingerprint: &Digest) -> PathBuf {
-        self.root.join("locks").join(fingerprint.to_string())
+        self.locks().join(fingerprint.to_string())
+    }
+
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
+    /// What living processes go on using.
+    pub(crate) fn leases(&self) -> PathBuf {
+        self.root.join("leases")
+    }
+
+    pub(crate) fn trees(&self) -> PathBuf {
+        self.root.join("trees")
     }
 
     /// What a new store starts with, so that each is synced with the store's folder.
@@ -86,7 +99,11 @@ impl Layout {
 
     /// What is known of a record that is only in a remote, named by the digest of the remote's address.
     pub(crate) fn away(&self, remote: &Digest, fingerprint: &Digest) -> PathBuf {
-        self.root.join("away").join(remote.short()).join(fingerprint.to_string())
+        self.away_notes().join(remote.short()).join(fingerprint.to_string())
+    }
+
+    pub(crate) fn away_notes(&self) -> PathBuf {
+        self.root.join("away")
     }
 }
 

@@ -83,6 +83,11 @@ pub(crate) fn holder(path: &Path) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
+/// Whether somebody who lives holds the lock at a path. Takes nothing and makes nothing.
+pub(crate) fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn open(path: &Path) -> Result<File, CacheError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);

@@ -41,6 +41,21 @@ fn finite<S: Serializer>(cost: &BTreeMap<String, f64>, serializer: S) -> Result<
     serializer.collect_map(cost.iter().filter(|(_, figure)| figure.is_finite()))
 }
 
+/// What records of all versions have.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Foreign {
+    format: u32,
+    /// What came out.
+    pub(crate) outputs: BTreeMap<String, Artifact>,
+}
+
+impl Foreign {
+    /// Reads a record of another version.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok().filter(|foreign: &Self| foreign.format != RECORD_FORMAT)
+    }
+}
+
 impl Record {
     /// Reads a record, if the bytes are one of this format for this fingerprint.
     pub(crate) fn parse(bytes: &[u8], fingerprint: &Digest) -> Option<Self> {

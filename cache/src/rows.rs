@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
 use crate::error::CacheError;
+use crate::used::touch;
 
 /// Rows under one folder, by their keys.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl Rows {
         for entry in listed.into_iter().flatten() {
             let path = entry.map_err(CacheError::io(folder))?.path();
             let bytes = fs::read(&path).map_err(CacheError::io(&path))?;
+            touch(&path);
             known.extend(bytes.split(|&byte| byte == b'\n').filter_map(parse));
         }
         Ok(Self { folder: folder.to_path_buf(), known, file: None })

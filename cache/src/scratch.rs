@@ -4,9 +4,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use crate::error::CacheError;
 use crate::lock::Lock;
+use crate::used::unused_for;
 
 /// An empty folder on the store's file system, removed on drop. A lock beside it tells that its owner lives.
 #[derive(Debug)]
@@ -51,11 +53,14 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what dead owners left behind.
-pub(crate) fn sweep(folder: &Path) {
+/// Removes what dead owners left behind and have not written to for so long.
+pub(crate) fn sweep(folder: &Path, kept: Duration) {
+    let now = SystemTime::now();
+    let is_kept = |path: &Path| fs::metadata(path).is_ok_and(|metadata| unused_for(&metadata, now) < kept);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "lock")
+            && !is_kept(&path.with_extension(""))
             && let Ok(Some(_lock)) = Lock::try_acquire(&path)
         {
             let _ = remove(&path.with_extension(""));

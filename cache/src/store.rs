@@ -14,8 +14,8 @@ use crate::scratch::{self, Scratch};
 use crate::tree::Tree;
 use crate::{atomic, materialise, publish};
 
-/// How long a download that broke off is kept, to be gone on with.
-const PARTIAL_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How long what broke off is kept, to be gone on with: downloads, and the results that a killed run had.
+pub(crate) const BROKEN_OFF_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A store in one folder (`.qapipe`), safe to share between processes and over NFS.
 #[derive(Clone, Debug)]
@@ -166,12 +166,14 @@ impl Store {
 
     /// Removes what writers that have died left behind: their scratch, and half-written files in the store's own folder.
     pub fn sweep(&self) {
-        scratch::sweep(&self.layout.scratch());
+        scratch::sweep(&self.layout.scratch(), Duration::ZERO);
+        scratch::sweep(&self.layout.leases(), BROKEN_OFF_KEPT);
         atomic::sweep(self.root());
-        atomic::sweep_older(&self.layout.partials(), PARTIAL_KEPT, |_| true);
+        atomic::sweep_older(&self.layout.partials(), BROKEN_OFF_KEPT, |_| true);
     }
 
-    /// Keeps what a stage wrote at a path in a scratch folder: synced, hashed, moved into place, read-only.
+    /// Keeps what a stage wrote at a path in a scratch folder: synced, hashed, moved into place, read-only. Beside garbage collection, it stays
+    /// only as long as a [`Store::hold`] from before is there, until a record or a lease cites it.
     ///
     /// # Errors
     /// When the file system refuses, or there is something else than files and folders.

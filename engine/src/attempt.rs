@@ -115,12 +115,14 @@ impl Attempt<'_> {
         let told = self.run_stage(&request)?;
         self.check_outputs(&request)?;
         self.check_inputs()?;
+        let guard = self.engine.store.hold();
         let outputs = self.publish(&request)?;
         let seconds = started.elapsed().as_secs_f64();
         let record = self.record(outputs, told, begun, seconds);
         // Looked up first: a forced stage's previous record has the same fingerprint, and the new one replaces it.
         let unchanged = self.engine.last_record(&self.spec.name).is_some_and(|last| last.outputs == record.outputs);
         self.engine.store.put_record(&record).map_err(|error| cache_error(&error))?;
+        self.engine.go_on_using(guard, &[record.fingerprint]);
         Ok((record, Fresh { seconds, unchanged }))
     }
 
@@ -147,10 +149,12 @@ impl Attempt<'_> {
         if self.reason() == Some(&Reason::Forced) {
             return Ok(None);
         }
+        let guard = self.engine.store.hold();
         let record = self.engine.store.record(&self.keyed.key).map_err(|error| cache_error(&error))?;
         let Some(record) = record else { return Ok(None) };
         let damages: Vec<Damage> = record.outputs.values().filter_map(|artifact| self.engine.store.check(artifact).err()).collect();
         damages.iter().for_each(|damage| self.set_aside(damage));
+        self.engine.go_on_using(guard, &[record.fingerprint]);
         Ok(damages.is_empty().then_some(record))
     }
 

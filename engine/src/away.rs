@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use qapipe_cache::{Digest, Record, Remote, RemoteError, Shape, SharedRecord, Store, Traffic, side_by_side};
+use qapipe_cache::{Digest, Lease, Record, Remote, RemoteError, Shape, SharedRecord, Store, Traffic, side_by_side};
 
 use crate::decide::cache_error;
 use crate::error::StageError;
@@ -40,21 +40,22 @@ impl Away {
         self.remote.as_deref().filter(|_| !self.is_down.load(Ordering::Relaxed))
     }
 
-    /// What the remote has of these keys. They are asked for side by side; what an earlier run was told is not asked again.
-    pub(crate) fn records(&self, store: &Store, keys: &[Digest]) -> Vec<Option<Arc<SharedRecord>>> {
+    /// What the remote has of these keys, with the listings of its folders, which `lease` keeps. They are asked for side by side; what an earlier
+    /// run was told is not asked again.
+    pub(crate) fn records(&self, store: &Store, lease: &Lease, keys: &[Digest]) -> Vec<Option<Arc<SharedRecord>>> {
         if self.remote().is_none() {
             return vec![None; keys.len()];
         }
-        let found = side_by_side(keys, |key| Ok::<_, ()>(self.record(store, key)));
+        let found = side_by_side(keys, |key| Ok::<_, ()>(self.record(store, lease, key)));
         found.unwrap_or_default()
     }
 
-    fn record(&self, store: &Store, key: &Digest) -> Option<Arc<SharedRecord>> {
+    fn record(&self, store: &Store, lease: &Lease, key: &Digest) -> Option<Arc<SharedRecord>> {
         if let Some(known) = lock(&self.asked).get(key) {
             return known.clone();
         }
         let remote = self.remote()?;
-        let found = match ask(remote, store, key) {
+        let found = match ask(remote, store, lease, key) {
             Ok(found) => found.map(Arc::new),
             Err(error) => {
                 self.note(&error);
@@ -114,15 +115,17 @@ impl Away {
 }
 
 /// A record and the listings of its folders, without which nothing that reads part of one has a key.
-fn ask(remote: &Remote, store: &Store, key: &Digest) -> Result<Option<SharedRecord>, RemoteError> {
+fn ask(remote: &Remote, store: &Store, lease: &Lease, key: &Digest) -> Result<Option<SharedRecord>, RemoteError> {
     let folders = |shared: &SharedRecord| -> Vec<Digest> {
         shared.record.outputs.values().filter(|output| output.shape == Shape::Tree).map(|output| output.digest).collect()
     };
-    let noted = store.away(remote, key).filter(|shared| folders(shared).iter().all(|digest| store.tree(digest).is_ok()));
+    // Looked for only once it is sure to stay.
+    let keep = |shared: &SharedRecord| lease.keep(store.hold(), shared.cited());
+    let noted = store.away(remote, key).inspect(keep).filter(|shared| folders(shared).iter().all(|digest| store.tree(digest).is_ok()));
     if noted.is_some() {
         return Ok(noted);
     }
-    let Some(shared) = remote.record(key)? else { return Ok(None) };
+    let Some(shared) = remote.record(key)?.inspect(keep) else { return Ok(None) };
     folders(&shared).iter().try_for_each(|digest| remote.fetch_listing(store, digest).map(drop))?;
     store.note_away(remote, &shared);
     Ok(Some(shared))

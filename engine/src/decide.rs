@@ -131,10 +131,13 @@ impl<'a> Decider<'a> {
         stages: &[usize],
         record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_),
     ) -> Vec<Result<Keyed, StageError>> {
+        let guard = self.engine.store.hold();
         let mut decided: Vec<_> = stages.par_iter().with_min_len(16).map(|&stage| self.decide_here(stage, record)).collect();
+        let found: Vec<Digest> = decided.iter().flatten().filter(|keyed| keyed.record().is_some()).map(|keyed| keyed.key).collect();
+        self.engine.go_on_using(guard, &found);
         let mut wanted: Vec<&mut Keyed> = decided.iter_mut().flatten().filter(|keyed| keyed.may_be_away()).collect();
         let keys: Vec<Digest> = wanted.iter().map(|keyed| keyed.key).collect();
-        for (keyed, found) in wanted.iter_mut().zip(self.engine.away.records(&self.engine.store, &keys)) {
+        for (keyed, found) in wanted.iter_mut().zip(self.engine.away.records(&self.engine.store, &self.engine.lease, &keys)) {
             if let Some(shared) = found {
                 keyed.verdict = Verdict::Fetch(shared);
             }

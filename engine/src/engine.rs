@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use qapipe_cache::{CacheError, Digest, Record, Remote, RemoteError, StatCache, Store};
+use qapipe_cache::{CacheError, Digest, Guard, Lease, Record, Remote, RemoteError, StatCache, Store};
+use rayon::prelude::*;
 
 use crate::away::{Away, Warning};
 use crate::decide::Decider;
@@ -146,6 +147,8 @@ pub struct Engine {
     pub(crate) stats: StatCache,
     pub(crate) last: Last,
     pub(crate) away: Away,
+    /// Results that this goes on using.
+    pub(crate) lease: Lease,
 }
 
 impl Engine {
@@ -165,7 +168,14 @@ impl Engine {
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
         let away = Away::new(options.remote.clone().filter(|_| !options.offline));
-        Ok(Self { store, pipeline, graph, options, selected, forced, stats, last, away })
+        let lease = store.lease();
+        Ok(Self { store, pipeline, graph, options, selected, forced, stats, last, away, lease })
+    }
+
+    /// Goes on using results that were found, or kept, under a guard: until this engine is dropped, they are no garbage.
+    pub(crate) fn go_on_using(&self, guard: Guard, keys: &[Digest]) {
+        keys.par_iter().with_min_len(64).for_each(|key| self.store.touch(key));
+        self.lease.keep(guard, keys);
     }
 
     /// The pipeline.

@@ -50,7 +50,10 @@ impl Engine {
 
     /// Losing these two files costs time and reasons, never results.
     fn remember(&self, outcome: &Outcome) {
-        self.last.update(outcome.stages.iter().filter_map(|stage| Some((stage.stage.as_str(), stage.record.as_ref()?.fingerprint))));
+        self.last.update(
+            &self.store,
+            outcome.stages.iter().filter_map(|stage| Some((stage.stage.as_str(), stage.record.as_ref()?.fingerprint))),
+        );
         let _ = self.stats.save();
     }
 }

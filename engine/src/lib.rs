@@ -86,6 +86,7 @@ pub use graph::Graph;
 pub use history::{PastRun, events, log, runs};
 pub use kind::{Invalid, Place, StageKind};
 pub use kinds::{Kinds, accepted};
+pub use last::{cited, keys_in};
 pub use lineage::Lineage;
 pub use nearest::nearest;
 pub use outcome::{Outcome, StageOutcome, StageState};

@@ -6,9 +6,9 @@ use qapipe_cache::{Record, Store};
 use serde_json::{Value, json};
 
 use super::session::Session;
-use super::transfer;
+use super::{gc, transfer, verify};
 use crate::args::{Cache, CacheCommand};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::grid::Grid;
 use crate::human::{ago, bytes, things};
 use crate::printer::{DIM, PLAIN};
@@ -18,7 +18,8 @@ pub(super) fn run(args: &Cache, session: &Session) -> Result<(), Failure> {
     match &args.command {
         CacheCommand::Ls => list(&session.store()?, session),
         CacheCommand::Size => size(&session.store()?, session),
-        CacheCommand::Verify => verify(&session.store()?, session),
+        CacheCommand::Gc(args) => gc::run(args, session),
+        CacheCommand::Verify(args) => verify::run(args, session),
         CacheCommand::Push(args) => transfer::push(args, session),
         CacheCommand::Pull(args) => transfer::pull(args, session),
     }
@@ -54,7 +55,7 @@ fn to_json(record: &Record) -> Value {
     })
 }
 
-fn total(record: &Record) -> u64 {
+pub(super) fn total(record: &Record) -> u64 {
     record.outputs.values().map(|artifact| artifact.bytes).sum()
 }
 
@@ -82,33 +83,6 @@ fn size(store: &Store, session: &Session) -> Result<(), Failure> {
     session.printer.data(&grid.to_text(""))
 }
 
-fn count(count: u64, thing: &str) -> String {
-    usize::try_from(count).map_or_else(|_| format!("{count} {thing}s"), |count| things(count, thing))
-}
-
-fn verify(store: &Store, session: &Session) -> Result<(), Failure> {
-    let (mut read, mut size) = (0_usize, 0_u64);
-    let damages = store.verify_all(|artifact| {
-        read += 1;
-        size += artifact.bytes;
-    });
-    for damage in &damages {
-        store.set_aside(&damage.artifact)?;
-    }
-    let unreadable: Vec<String> = store.unreadable_records().map(|path| path.display().to_string()).collect();
-    let sound = damages.is_empty() && unreadable.is_empty();
-    let printer = &session.printer;
-    if printer.json {
-        let damaged: Vec<Value> = damages.iter().map(|damage| json!({ "digest": damage.artifact.digest, "what": damage.what })).collect();
-        printer.json(&json!({ "objects": read, "bytes": size, "damaged": damaged, "unreadable": unreadable }))?;
-    } else if sound {
-        printer.data(&format!("{}, {}: all as they were stored\n", things(read, "object"), bytes(size as f64)))?;
-    }
-    if sound {
-        return Ok(());
-    }
-    damages.iter().for_each(|damage| printer.error(&format!("{damage}; it is set aside"), None));
-    unreadable.iter().for_each(|record| printer.error(&format!("{record}: the record cannot be read"), None));
-    printer.note("the next run that needs what was damaged computes it again");
-    Err(Failure::told(Exit::Failed))
+pub(super) fn count(count: u64, thing: &str) -> String {
+    things(usize::try_from(count).unwrap_or(usize::MAX), thing)
 }

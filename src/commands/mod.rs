@@ -4,6 +4,7 @@ mod cache;
 mod check;
 mod completions;
 mod env;
+mod gc;
 mod get;
 mod graph;
 mod init;
@@ -17,6 +18,7 @@ mod schema;
 mod session;
 mod show;
 mod transfer;
+mod verify;
 mod why;
 
 use crate::args::{Cli, Command};

@@ -35,6 +35,9 @@ pub(super) fn push(args: &Transfer, session: &Session) -> Result<(), Failure> {
             (store, remote, records)
         }
     };
+    // What goes stays here meanwhile.
+    let lease = store.lease();
+    lease.keep(store.hold(), records.iter().map(|record| &record.fingerprint));
     let traffic = watched(session, |watch| remote.push(&store, &records, args.dry_run, watch))?;
     tell(&traffic, if args.dry_run { "to send" } else { "sent" }, &remote, session)
 }
@@ -72,7 +75,16 @@ fn engine(args: &Transfer, session: &Session, offline: bool) -> Result<Option<En
 
 /// The remote where no pipeline is named: that of the project that the store lies in.
 fn remote_of(store: &Store) -> Result<Arc<Remote>, Failure> {
-    settings::remote_of(store.root().parent().unwrap_or(Path::new(".")))
+    settings::remote_of(project(store))
+}
+
+/// The same, if there is one.
+pub(super) fn remote_behind(store: &Store) -> Result<Option<Arc<Remote>>, Failure> {
+    Ok(settings::remote(project(store))?.remote)
+}
+
+fn project(store: &Store) -> &Path {
+    store.root().parent().unwrap_or(Path::new("."))
 }
 
 /// Keys of stages whose decision is such.
@@ -82,14 +94,14 @@ fn keys(engine: &Engine, is_meant: impl Fn(&Decision) -> bool) -> Result<Vec<Dig
 }
 
 /// Transfers with a bar on a terminal, until Ctrl-C.
-fn watched(session: &Session, transfer: impl FnOnce(&dyn Watch) -> Result<Traffic, RemoteError>) -> Result<Traffic, Failure> {
+pub(super) fn watched<T>(session: &Session, transfer: impl FnOnce(&dyn Watch) -> Result<T, RemoteError>) -> Result<T, Failure> {
     let printer = session.printer;
     let cancel =
         interrupt::watch(move |_| printer.note("interrupted: what has been transferred stays, and the next time goes on from there"))?;
     let bar = Bar { bar: bar(&printer), cancel };
-    let traffic = transfer(&bar);
+    let done = transfer(&bar);
     bar.bar.finish_and_clear();
-    Ok(traffic?)
+    Ok(done?)
 }
 
 struct Bar {

@@ -38,6 +38,9 @@ impl Remote {
     /// When the remote does not answer as it should, something there is damaged, or the store cannot be written.
     pub fn fetch(&self, store: &Store, shared: &SharedRecord, watch: &dyn Watch) -> Result<Traffic, RemoteError> {
         let mut traffic = Traffic::default();
+        // What is here already, or comes early, stays until the record cites it.
+        let lease = store.lease();
+        lease.keep(store.hold(), shared.cited());
         for output in shared.record.outputs.keys() {
             traffic.add(self.fetch_output(store, shared, output, watch)?);
         }
@@ -104,6 +107,7 @@ impl Remote {
         let bytes = bytes.ok_or_else(|| RemoteError::Lost { remote: self.url().to_owned(), key: key.clone() })?;
         let tree: Option<Tree> = serde_json::from_slice(&bytes).ok().filter(|tree: &Tree| tree.digest() == *digest);
         let tree = tree.filter(Tree::is_sound).ok_or_else(|| self.damaged(&key, "it is no listing of this digest"))?;
+        let _held = store.hold();
         publish::write_listing(&store.layout, &tree)?;
         Ok(tree)
     }

@@ -25,6 +25,11 @@ fn is_plain(name: &str) -> bool {
 }
 
 impl SharedRecord {
+    /// The digests of the record and of its outputs.
+    pub fn cited(&self) -> impl Iterator<Item = &Digest> {
+        self.record.outputs.values().map(|output| &output.digest).chain([&self.record.fingerprint])
+    }
+
     /// A line with the digest of the rest, and the rest.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         let body = serde_json::to_vec(self)?;

@@ -1,10 +1,10 @@
 //! After a run: the rows of evaluations and trainings go into the tables folder, with where they come from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use qapipe_cache::{Artifact, Record, Store};
-use qapipe_engine::{ArtifactType, Outcome, Pipeline, StageOutcome, StageState};
+use qapipe_cache::{Artifact, CacheError, Digest, Record, Store};
+use qapipe_engine::{ArtifactType, Outcome, Pipeline, StageOutcome, StageState, keys_in};
 
 use super::lineage::{Chain, lineage};
 use super::{Lineage, MetricsRow, PredictionRow, Row, StageRow, TrainingRow, read_table, write_table};
@@ -37,6 +37,17 @@ pub fn collect(pipeline: &Pipeline, outcome: &Outcome, store: &Store) -> Result<
     run.stages()?;
     Ok(run.collected)
 }
+
+/// The results that the tables in a store have as the current ones: of all pipelines, or of those with such names.
+///
+/// # Errors
+/// Where what says so cannot be read.
+pub fn cited(store: &Store, pipelines: Option<&HashSet<String>>) -> Result<HashSet<Digest>, CacheError> {
+    keys_in(&store.root().join(TABLES).join(CURRENT), pipelines)
+}
+
+/// Folder of the notes which key each stage has now, within the tables folder.
+const CURRENT: &str = "current";
 
 struct Run<'a> {
     pipeline: &'a Pipeline,
@@ -96,7 +107,7 @@ impl Run<'_> {
 
     /// Writes which key each stage has now, where that is not what the file says.
     fn current(&mut self) -> Result<(), Error> {
-        let name = format!("current/{}.json", self.pipeline.name);
+        let name = format!("{CURRENT}/{}.json", self.pipeline.name);
         let path = self.tables.join(&name);
         let old: BTreeMap<String, String> = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),

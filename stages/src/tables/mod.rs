@@ -22,7 +22,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::error::Error;
 
-pub use collect::{Collected, TABLES, collect};
+pub use collect::{Collected, TABLES, cited, collect};
 pub use lineage::Lineage;
 pub use metrics::MetricsRow;
 pub use predictions::PredictionRow;
