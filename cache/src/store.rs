@@ -30,6 +30,9 @@ impl Store {
         self.layout.rows()
     }
 
+    /// In the folder of a training: nothing goes on from it any more.
+    pub const TRAINING_DONE: &'static str = "done";
+
     /// Folder of what trainings go on from: a state now and then, one folder a training. Losing it costs time, nothing else.
     #[must_use]
     pub fn trainings(&self) -> PathBuf {

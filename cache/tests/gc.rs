@@ -199,17 +199,24 @@ fn what_the_dead_and_the_past_left_goes_too() {
     put("rows/old/1.txt", 40 * DAY);
     put("rows/mixed/1.txt", 40 * DAY);
     put("rows/mixed/2.txt", DAY);
+    put("trainings/done/done", DAY);
+    put("trainings/long ago/7", 40 * DAY);
+    put("trainings/under way/7", DAY);
     put("away/r/old", 40 * DAY);
     put("away/r/new", DAY);
     put(&format!("locks/{}", key("dead")), DAY);
     let policy = Policy { unused_for: Some(30 * DAY), ..Policy::default() };
     let counts = |garbage: &Garbage| garbage.leftovers.iter().map(|(what, amount)| (*what, amount.count)).collect::<Vec<_>>();
-    use Leftover::{Away, Damaged, Locks, Partial, Rows, Unfinished};
-    let expected = [(Unfinished, 1), (Partial, 1), (Damaged, 1), (Rows, 1), (Away, 1), (Locks, 1)];
+    use Leftover::{Away, Damaged, Locks, Partial, Rows, Trainings, Unfinished};
+    let expected = [(Unfinished, 1), (Partial, 1), (Damaged, 1), (Rows, 1), (Trainings, 2), (Away, 1), (Locks, 1)];
     assert_eq!(counts(&store.garbage(&policy, &HashSet::new()).unwrap()), expected);
-    assert_eq!(counts(&store.garbage(&Policy::default(), &HashSet::new()).unwrap()).len(), 4, "rows and notes go by their age");
+    assert_eq!(
+        counts(&store.garbage(&Policy::default(), &HashSet::new()).unwrap()).len(),
+        5,
+        "rows, trainings under way and notes go by their age"
+    );
     let done = collect(&store, &policy, &HashSet::new());
-    assert_eq!((counts(&done), done.freed()), (expected.to_vec(), 30));
+    assert_eq!((counts(&done), done.freed()), (expected.to_vec(), 40));
     assert!(collect(&store, &policy, &HashSet::new()).is_empty());
     assert!(living.path().join("f").exists() && store.root().join("rows/mixed/1.txt").exists());
     assert_eq!(collect(&store, &Policy { all: true, ..Policy::default() }, &HashSet::new()).leftovers.len(), 2);

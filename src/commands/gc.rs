@@ -171,6 +171,7 @@ fn leftover(what: Leftover, amount: Amount) -> String {
         Leftover::Partial => count(amount.count, "unfinished download"),
         Leftover::Damaged => count(amount.count, "damaged object"),
         Leftover::Rows => count(amount.count, "answer folder"),
+        Leftover::Trainings => count(amount.count, "kept training"),
         Leftover::Away => count(amount.count, "note on the remote"),
         Leftover::Locks => count(amount.count, "stale lock"),
     }

@@ -27,6 +27,8 @@ pub enum Leftover {
     Damaged,
     /// Answers to single questions that were not used for long.
     Rows,
+    /// States of trainings that are done, or were not used for long.
+    Trainings,
     /// What is known of results in remotes and was not asked for long.
     Away,
     /// Locks of dead processes.
@@ -57,6 +59,8 @@ pub(super) fn find(store: &Store, policy: &Policy) -> Vec<Item> {
     }));
     items.extend(inside(&layout.damaged()).map(|path| Item::new(Leftover::Damaged, path, None)));
     items.extend(inside(&layout.rows()).filter(|path| is_old(path)).map(|path| Item::new(Leftover::Rows, path, None)));
+    let trainings = inside(&layout.trainings()).filter(|path| path.join(Store::TRAINING_DONE).exists() || is_old(path));
+    items.extend(trainings.map(|path| Item::new(Leftover::Trainings, path, None)));
     items.extend(away(layout).filter(|path| is_old(path)).map(|path| Item::new(Leftover::Away, path, None)));
     let locks = inside(&layout.locks()).filter(|path| age(path) > FRESH);
     items.extend(locks.map(|path| Item::new(Leftover::Locks, path.clone(), Some(path))));

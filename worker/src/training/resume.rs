@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use qapipe_cache::Digest;
+use qapipe_cache::{Digest, Store};
 use qapipe_engine::StageCx;
 use qapipe_nn::{AdamW, Parameters, Snapshot, Weights};
 use qapipe_stages::tables::{TrainingRow, read_table, write_table};
@@ -33,9 +33,6 @@ const MASTERS: &str = "masters.safetensors";
 const MOMENTS: &str = "moments.safetensors";
 const BEST: &str = "best.safetensors";
 const LOG: &str = "log.parquet";
-
-/// In the folder of a training that is done: the next training that begins removes it.
-const DONE: &str = "done";
 
 /// Where a training keeps its states, and when.
 pub struct Resume {
@@ -145,7 +142,7 @@ impl Resume {
     /// The training is done; where a longer one cannot go on from its end, its states are no longer needed once its model is kept.
     pub(super) fn finish(&self) {
         if !self.goes_on && self.folder.exists() {
-            let _ = fs::write(self.folder.join(DONE), "");
+            let _ = fs::write(self.folder.join(Store::TRAINING_DONE), "");
         }
     }
 
@@ -163,7 +160,7 @@ impl Resume {
         let (mut kept, mut bytes) = (1, 0);
         for (_, path) in others {
             let own = size(&path);
-            if path.join(DONE).exists() || kept >= MOST_TRAININGS || bytes + own > MOST_BYTES {
+            if path.join(Store::TRAINING_DONE).exists() || kept >= MOST_TRAININGS || bytes + own > MOST_BYTES {
                 let _ = fs::remove_dir_all(&path);
             } else {
                 (kept, bytes) = (kept + 1, bytes + own);
