@@ -425,7 +425,8 @@ pub(crate) enum CacheCommand {
     /// Delete results that nothing cites, and what dead processes left; without --delete, say what would go
     #[command(after_help = "\
 Cited are the results that the stages of each pipeline had last, and those that the result tables show. Files that a
-cited result shares with another stay. A running qapipe loses nothing: what it uses stays until it ends.
+cited result shares with another stay. A running qapipe loses nothing: what it uses stays until it ends, and what a
+killed one had computed for 14 days.
 
 A result was last used when it was computed or fetched, or when a run or a plan last found it (to within a day).
 With --max-size those go first that take the least time to compute again for their size.

@@ -48,7 +48,7 @@ impl Engine {
         Ok(outcome)
     }
 
-    /// Losing these two files costs time and reasons, never results.
+    /// Losing these two files costs time and reasons, and until the next run what the first cites counts as garbage.
     fn remember(&self, outcome: &Outcome) {
         self.last.update(
             &self.store,
