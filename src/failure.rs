@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use qapipe_cache::{CacheError, RemoteError};
+use qapipe_cache::{CacheError, RemoteError, chain};
 use qapipe_engine::{Diagnostics, EngineError, ErrorClass, LoadError, StageError};
 use serde_json::json;
 
@@ -191,19 +191,4 @@ impl From<EngineError> for Failure {
             }
         }
     }
-}
-
-/// An error and what caused it, in one line; causes that it says already are left out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

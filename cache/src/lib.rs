@@ -33,7 +33,7 @@ mod used;
 pub use artifact::{Artifact, Shape};
 pub use atomic::write_atomically;
 pub use digest::{Digest, Hasher, NotADigest};
-pub use error::{CacheError, Damage};
+pub use error::{CacheError, Damage, chain};
 pub use gc::{Amount, Garbage, Gone, Leftover, Policy};
 pub use guard::{Alone, Guard};
 pub use inventory::Usage;

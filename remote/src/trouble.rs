@@ -4,11 +4,11 @@ use std::error::Error;
 
 use object_store::Error as Answer;
 use object_store::client::{HttpError, HttpErrorKind};
-use qapipe_cache::RemoteError;
+use qapipe_cache::{RemoteError, chain};
 
 /// An answer as an error of the remote; `key` is what was asked for.
 pub(crate) fn told(remote: &str, key: &str, answer: &Answer) -> RemoteError {
-    let (remote, text) = (remote.to_owned(), all_of(answer));
+    let (remote, text) = (remote.to_owned(), chain(answer));
     let what = short(&text);
     match answer {
         _ if ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"].iter().any(|sign| text.contains(sign)) => {
@@ -44,28 +44,13 @@ fn broke_off(answer: &Answer) -> bool {
             HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Timeout | HttpErrorKind::Interrupted | HttpErrorKind::Decode
         )
     };
-    kinds.into_iter().any(is_network) || all_of(answer).contains("error sending request")
+    kinds.into_iter().any(is_network) || chain(answer).contains("error sending request")
 }
 
 /// What it all began with.
 fn root_cause(answer: &Answer) -> String {
     let causes = std::iter::successors(answer.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
     causes.last().map_or_else(|| answer.to_string(), ToString::to_string)
-}
-
-/// The answer and what caused it.
-fn all_of(answer: &Answer) -> String {
-    let mut text = answer.to_string();
-    let mut cause = answer.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Code and message where the service gives them; else the cause, in a line. What services send besides may hold what was signed.
