@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use qapipe_engine::{Override, Where};
+use qapipe_engine::{Options, Override, Where};
 
 use crate::kinds::KindName;
 use crate::quantity;
@@ -235,7 +235,18 @@ impl Changes {
 pub(crate) struct Machine {
     /// Where stages run that use tensors: auto, cpu, cuda, or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
-    pub(crate) device: String,
+    device: String,
+    /// Threads that stages share [default: one for each core]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+impl Machine {
+    /// What that means for the engine.
+    pub(crate) fn options(self) -> Options {
+        let usual = Options::default();
+        Options { device: self.device, jobs: self.jobs.map_or(usual.jobs, NonZeroUsize::get), ..usual }
+    }
 }
 
 /// What a run brings up to date and a plan looks at.
@@ -263,9 +274,6 @@ pub(crate) struct Work {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) work: Work,
-    /// Threads that stages share [default: one for each core]
-    #[arg(short, long, value_name = "N")]
-    pub(crate) jobs: Option<NonZeroUsize>,
     /// After a failure, go on with stages that do not need what failed; cells of a matrix always do
     #[arg(short, long)]
     pub(crate) keep_going: bool,

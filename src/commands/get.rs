@@ -12,7 +12,7 @@ use crate::project::{pipeline_and_stage, shown, text};
 pub(super) fn run(args: args::Get, session: &Session) -> Result<(), Failure> {
     let (file, wanted) = pipeline_and_stage(&args.words)?;
     let (stage, output) = stage_and_output(&wanted);
-    let options = Options { targets: vec![stage.to_owned()], device: args.machine.device, ..Options::default() };
+    let options = Options { targets: vec![stage.to_owned()], ..args.machine.options() };
     let engine = session.engine(&file, &args.changes.overrides(), options)?;
     let one = engine.graph().find_one(stage).map_err(EngineError::from)?;
     let stage = engine.pipeline().stages[one].name.as_str();

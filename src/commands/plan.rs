@@ -16,14 +16,7 @@ use crate::project;
 pub(super) fn run(args: args::Plan, session: &Session) -> Result<(), Failure> {
     let set = args.work.changes.overrides();
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
-    let options = Options {
-        targets,
-        cells: args.work.cells,
-        force: args.work.force,
-        device: args.work.machine.device,
-        offline: args.offline,
-        ..Options::default()
-    };
+    let options = Options { targets, cells: args.work.cells, force: args.work.force, offline: args.offline, ..args.work.machine.options() };
     let engine = session.engine(&file, &set, options)?;
     let plan = engine.plan()?;
     session.tell_warnings(&engine);

@@ -1,6 +1,5 @@
 //! `qapipe run`: bring results up to date.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -51,17 +50,14 @@ pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
 fn prepare(args: Run) -> (std::path::PathBuf, Options, Vec<qapipe_engine::Override>) {
     let set = args.work.changes.overrides();
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
-    let defaults = Options::default();
     let options = Options {
-        jobs: args.jobs.map_or(defaults.jobs, NonZeroUsize::get),
-        device: args.work.machine.device,
         keep_going: args.keep_going,
         force: args.work.force,
         targets,
         cells: args.work.cells,
         left_over: args.failed,
         offline: args.offline,
-        ..defaults
+        ..args.work.machine.options()
     };
     (file, options, set)
 }

@@ -69,7 +69,7 @@ fn engine(args: &Transfer, session: &Session, offline: bool) -> Result<Option<En
         return Ok(None);
     }
     let (file, targets) = pipeline_and_stages(args.pipeline.clone(), args.stages.clone());
-    let options = Options { targets, device: args.machine.device.clone(), offline, ..Options::default() };
+    let options = Options { targets, offline, ..args.machine.clone().options() };
     session.engine(&file, &args.changes.overrides(), options).map(Some)
 }
 

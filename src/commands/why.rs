@@ -1,6 +1,6 @@
 //! `qapipe why`: the facets that changed, down to the root cause.
 
-use qapipe_engine::{Change, Decision, Options, Why, WhyStep};
+use qapipe_engine::{Change, Decision, Why, WhyStep};
 use serde_json::{Value, json};
 
 use super::plan::decision_json;
@@ -12,8 +12,7 @@ use crate::project;
 
 pub(super) fn run(args: args::Why, session: &Session) -> Result<(), Failure> {
     let (file, stage) = project::pipeline_and_stage(&args.words)?;
-    let options = Options { device: args.machine.device, ..Options::default() };
-    let engine = session.engine(&file, &args.changes.overrides(), options)?;
+    let engine = session.engine(&file, &args.changes.overrides(), args.machine.options())?;
     let why = engine.why(&stage)?;
     if session.printer.json {
         session.printer.json(&json!({ "pipeline": engine.pipeline().name, "steps": why.steps.iter().map(to_json).collect::<Vec<_>>() }))
