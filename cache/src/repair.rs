@@ -55,7 +55,8 @@ impl Store {
     }
 
     /// Whether all outputs of a result are there with the right sizes.
-    fn is_whole(&self, record: &Record) -> bool {
+    /// Whether all that a result gave is here, in its size.
+    pub(crate) fn is_whole(&self, record: &Record) -> bool {
         record.outputs.values().all(|artifact| self.check(artifact).is_ok())
     }
 

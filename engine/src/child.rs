@@ -104,11 +104,6 @@ impl Stop {
             group.signal(Signal::KILL);
         }
     }
-
-    /// Whether it was asked.
-    pub(crate) fn was_pressed(&self) -> bool {
-        self.0.is_some()
-    }
 }
 
 /// A line longer than this is cut in pieces.

@@ -11,7 +11,6 @@ use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::layout;
 use crate::publish;
-use crate::record::Record;
 use crate::store::Store;
 use crate::tree::{Entry, Tree};
 
@@ -66,8 +65,7 @@ impl Remote {
     }
 
     fn pull_one(&self, store: &Store, fingerprint: &Digest, dry: bool, watch: &dyn Watch) -> Result<Traffic, RemoteError> {
-        let is_here = |record: &Record| record.outputs.values().all(|output| store.check(output).is_ok());
-        if store.record(fingerprint)?.is_some_and(|record| is_here(&record)) {
+        if store.record(fingerprint)?.is_some_and(|record| store.is_whole(&record)) {
             return Ok(Traffic { results_there: 1, ..Traffic::default() });
         }
         let Some(shared) = self.record(fingerprint)? else { return Ok(Traffic::default()) };

@@ -58,9 +58,9 @@ impl Kept {
         self.strict
     }
 
-    /// The key of each question.
-    pub(super) fn keys<A: Answerer>(&self, answerer: &A, questions: &[usize], batches: &Batches) -> Vec<Digest> {
-        let beside = if self.strict { self.beside(answerer, questions, batches) } else { Vec::new() };
+    /// The key of each question; with the batches of all, where an answer hangs on them.
+    pub(super) fn keys<A: Answerer>(&self, answerer: &A, questions: &[usize], batches: Option<&Batches>) -> Vec<Digest> {
+        let beside = batches.map(|batches| beside(answerer, questions, batches)).unwrap_or_default();
         let key = |&question: &usize| {
             let mut bytes = self.group.to_string().into_bytes();
             answerer.describe(question, &mut bytes);
@@ -71,20 +71,6 @@ impl Kept {
             Digest::of_bytes(&bytes)
         };
         questions.iter().map(key).collect()
-    }
-
-    /// Of each window, what it is read with.
-    fn beside<A: Answerer>(&self, answerer: &A, questions: &[usize], batches: &Batches) -> Vec<Option<Digest>> {
-        let mut owner = vec![0; answerer.windows()];
-        questions.iter().for_each(|&question| owner[answerer.windows_of(question)].fill(question));
-        let mut beside = vec![None; answerer.windows()];
-        for batch in batches.iter() {
-            let mut bytes = Vec::new();
-            batch.iter().for_each(|&window| answerer.describe(owner[window as usize], &mut bytes));
-            let digest = Digest::of_bytes(&bytes);
-            batch.iter().for_each(|&window| beside[window as usize] = Some(digest));
-        }
-        beside
     }
 
     /// The answer of a key, if it is known.
@@ -106,6 +92,20 @@ impl Kept {
         self.sure = Instant::now();
         Ok(self.rows.sync()?)
     }
+}
+
+/// Of each window, what it is read with.
+fn beside<A: Answerer>(answerer: &A, questions: &[usize], batches: &Batches) -> Vec<Option<Digest>> {
+    let mut owner = vec![0; answerer.windows()];
+    questions.iter().for_each(|&question| owner[answerer.windows_of(question)].fill(question));
+    let mut beside = vec![None; answerer.windows()];
+    for batch in batches.iter() {
+        let mut bytes = Vec::new();
+        batch.iter().for_each(|&window| answerer.describe(owner[window as usize], &mut bytes));
+        let digest = Digest::of_bytes(&bytes);
+        batch.iter().for_each(|&window| beside[window as usize] = Some(digest));
+    }
+    beside
 }
 
 fn stored(answer: &Answer) -> Result<String, Error> {

@@ -96,14 +96,13 @@ pub fn answer<A: Answerer>(
     cx: &StageCx<'_>,
     seen: &mut dyn FnMut(u64, u64),
 ) -> Result<Answered, Error> {
-    let batches = Batches::of(answerer, questions);
-    let keys = kept.as_ref().map(|kept| kept.keys(answerer, questions, &batches)).unwrap_or_default();
+    let all = kept.as_ref().is_some_and(Kept::is_strict).then(|| Batches::of(answerer, questions));
+    let keys = kept.as_ref().map(|kept| kept.keys(answerer, questions, all.as_ref())).unwrap_or_default();
     let known = |at: usize| kept.as_ref()?.get(keys.get(at)?, answerer.null_threshold());
     let mut answers: Vec<Option<Answer>> = (0..questions.len()).map(known).collect();
     let now = answers.iter().filter(|answer| answer.is_none()).count();
     let mut open = Open::new(answerer, questions, &answers);
-    let batches =
-        if kept.as_ref().is_some_and(Kept::is_strict) { batches.with(&open) } else { Batches::of(answerer, &open.unanswered(questions)) };
+    let batches = all.map_or_else(|| Batches::of(answerer, &open.unanswered()), |all| all.with(&open));
     let (mut done, total) = (0, batches.windows());
     for batch in batches.iter() {
         cx.checkpoint()?;
@@ -158,7 +157,7 @@ impl Batches {
     }
 
     /// Those in which there is a window of a question without an answer, as they are.
-    fn with<P>(self, open: &Open<P>) -> Self {
+    fn with<P: Clone>(self, open: &Open<P>) -> Self {
         let cuts = self.cuts.iter().filter(|cut| self.order[(*cut).clone()].iter().any(|&window| open.wants(window))).cloned().collect();
         Self { cuts, ..self }
     }
@@ -188,8 +187,8 @@ impl<P: Clone> Open<P> {
     }
 
     /// The questions that have no answer yet.
-    fn unanswered(&self, questions: &[usize]) -> Vec<usize> {
-        questions.iter().zip(&self.missing).filter(|(_, missing)| **missing > 0).map(|(&question, _)| question).collect()
+    fn unanswered(&self) -> Vec<usize> {
+        self.asked.iter().zip(&self.missing).filter(|(_, missing)| **missing > 0).map(|(&question, _)| question).collect()
     }
 
     /// Takes what the windows of a batch propose; gives the answers that are complete with it, each with the place of its question.
@@ -208,9 +207,7 @@ impl<P: Clone> Open<P> {
         }
         complete
     }
-}
 
-impl<P> Open<P> {
     /// Whether a window is one of a question without an answer.
     fn wants(&self, window: u32) -> bool {
         self.question.get(window as usize).is_some_and(Option::is_some)
