@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
-use crate::fingerprint::{self, Facets};
+use crate::fingerprint::{self, Facets, NEUTRAL_HINTS};
 use crate::kind::Place;
 use crate::pipeline::{InputSpec, Source, StageSpec};
 use crate::reason::Reason;
@@ -169,8 +169,7 @@ impl<'a> Decider<'a> {
         let device = if on_gpu { "cuda".to_owned() } else { format!("cpu, threads {}", threads(self.engine, spec)) };
         let platform = self.engine.options.platform.as_ref().map(|platform| format!(", {platform}")).unwrap_or_default();
         let hints = spec.values.get("hints").and_then(serde_json::Value::as_object).into_iter().flatten();
-        let hints =
-            hints.filter(|(name, _)| !matches!(name.as_str(), "device" | "threads")).map(|(name, value)| format!(", {name} {value}"));
+        let hints = hints.filter(|(name, _)| !NEUTRAL_HINTS.contains(&name.as_str())).map(|(name, value)| format!(", {name} {value}"));
         Some(format!("{device}{platform}{}", hints.collect::<String>()))
     }
 

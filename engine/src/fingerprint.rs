@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::pipeline::StageSpec;
 use crate::values::Values;
 
+/// Hints that no bit of a result hangs on, on a device and with a number of threads that are told apart from them.
+pub const NEUTRAL_HINTS: [&str; 3] = ["device", "threads", "checkpoint_seconds"];
+
 /// The named ingredients of a fingerprint (`kind`, `version`, `params.train.lr`, `input.model`, `seed`) as short texts.
 /// Stored in the action record, so that `why` can compare.
 pub type Facets = BTreeMap<String, String>;

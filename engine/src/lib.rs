@@ -81,7 +81,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use engine::{Engine, EngineError, Options};
 pub use error::{ErrorClass, StageError};
 pub use event::{Event, Observer};
-pub use fingerprint::{Facets, facets, fingerprint};
+pub use fingerprint::{Facets, NEUTRAL_HINTS, facets, fingerprint};
 pub use graph::Graph;
 pub use history::{PastRun, events, log, runs};
 pub use kind::{Invalid, Place, StageKind};

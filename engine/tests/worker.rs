@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use project::{Project, Run};
 use qapipe_engine::{
-    ArtifactType, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageOutcome, StageState, Values,
-    WorkerCommand,
+    ArtifactType, Default, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageOutcome, StageState,
+    Ty, Values, WorkerCommand,
 };
 
 struct Heavy;
@@ -25,7 +25,8 @@ impl StageKind for Heavy {
         "Runs elsewhere."
     }
     fn params(&self) -> &'static [Param] {
-        &[]
+        const COUNT: Ty = Ty::Int { min: 1, max: 64 };
+        const { &[Param::hint("batch", COUNT, Default::Int(1), "Rows."), Param::hint("checkpoint_seconds", COUNT, Default::Int(1), "Seconds.")] }
     }
     fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
         vec![OutputSpec::new("y", ArtifactType::FILE)]
@@ -54,7 +55,10 @@ fn project(script: &str) -> Project {
 }
 
 fn options(project: &Project) -> Options {
-    Options { worker: Some(WorkerCommand { path: project.path("worker"), args: Vec::new() }), ..Options::default() }
+    Options {
+        worker: Some(WorkerCommand { path: project.path("worker"), args: Vec::new() }),
+        ..<Options as std::default::Default>::default()
+    }
 }
 
 fn run(script: &str) -> (Project, Run) {
@@ -70,6 +74,18 @@ fn a_worker_that_is_done_gives_its_outputs_and_figures() {
     let (_project, run) = run(script);
     assert_eq!(run.outcome.stages[0].state, StageState::Ran, "{:?}", run.events);
     assert_eq!(run.outcome.stages[0].record.as_ref().unwrap().cost["train_seconds"], 1.5);
+}
+
+#[test]
+fn under_strict_numerics_keys_hang_on_hints_that_bits_hang_on() {
+    let key = |numerics: &str, hints: &str| {
+        let pipeline = format!("numerics = \"{numerics}\"\n[stages.h]\nkind = \"heavy\"\nhints = {{ {hints} }}\n");
+        let project = Project::new(Kinds::new(KINDS), &pipeline);
+        project.engine(options(&project)).plan().unwrap().stages[0].key
+    };
+    assert_eq!(key("default", "batch = 2"), key("default", "batch = 3"));
+    assert_ne!(key("strict", "batch = 2"), key("strict", "batch = 3"));
+    assert_eq!(key("strict", "batch = 2, checkpoint_seconds = 2"), key("strict", "batch = 2"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qapipe_cache::Digest;
-use qapipe_engine::{StageCx, StageError};
+use qapipe_engine::{NEUTRAL_HINTS, StageCx, StageError};
 use qapipe_nn::{AdamW, AnyModel, Forward, Network, Reader, Tuning, Writer, device, models};
 use qapipe_stages::examples::{Examples, Part};
 use qapipe_stages::features::{Features, Info, InfoForm};
@@ -252,7 +252,7 @@ impl<'a> Session<'a> {
                 table.retain(|name, _| !names.contains(&name.as_str()));
             }
         };
-        drop("hints", &["device", "threads", "checkpoint_seconds"]);
+        drop("hints", &NEUTRAL_HINTS);
         if goes_on {
             drop("train", &["epochs", "steps"]);
         }
