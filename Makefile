@@ -2,7 +2,7 @@
 
 ORACLES ?= ../shared/oracles
 
-.PHONY: demo test lint parity bench torture libtorch
+.PHONY: demo test lint parity bench torture fuzz libtorch
 
 demo: libtorch
 	cargo build --quiet --bins
@@ -27,6 +27,10 @@ parity: libtorch
 torture: libtorch
 	cargo build --bins
 	QAPIPE_KILLS=500 QAPIPE_FAULTS=200 cargo test --test torture -- --nocapture --test-threads 1
+
+# A million damaged inputs for every reader: pipelines, overrides, records, weights, data, tokenizers, word vectors.
+fuzz: libtorch
+	QAPIPE_FUZZ=$${QAPIPE_FUZZ:-1000000} cargo test --workspace --test fuzz -- --nocapture
 
 bench: libtorch
 	cargo bench --workspace

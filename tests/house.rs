@@ -13,6 +13,7 @@ const MOST_PACKAGES: usize = 570;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("qapipe-cache", &[]),
     ("qapipe-engine", &["qapipe-cache"]),
+    ("qapipe-fuzz", &[]),
     ("qapipe-nn", &[]),
     ("qapipe-remote", &["qapipe-cache"]),
     ("qapipe-report", &[]),

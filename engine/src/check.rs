@@ -37,7 +37,7 @@ pub(crate) struct Draft {
     pub(crate) span: Span,
     /// Its place in the matrix.
     pub(crate) cell: Cell,
-    pub(crate) table: Node,
+    pub(crate) table: Arc<Node>,
     /// Nothing if the kind is unknown.
     pub(crate) kind: Option<&'static dyn StageKind>,
     /// Whether every parameter fits.
@@ -46,6 +46,8 @@ pub(crate) struct Draft {
     pub(crate) explicit: Values,
     pub(crate) inputs: Vec<DraftInput>,
     pub(crate) seed: Option<u64>,
+    /// Where the file's seed is written, if it has none of its own.
+    pub(crate) seed_span: Option<Span>,
     /// Name of what `@stage` alone means, once it is known.
     pub(crate) first_output: Option<String>,
 }
@@ -93,7 +95,7 @@ pub(crate) fn stage(entry: Entry, part: usize, kinds: &Kinds, stages: &HashSet<S
         sink.push(&span, || no_name("a stage", &name));
     }
     let kind = kind_of(&name, &span, &table, kinds, sink);
-    let mut draft = Draft { name, part, span, table, kind, sound: true, ..Draft::default() };
+    let mut draft = Draft { name, part, span, table: Arc::new(table), kind, sound: true, ..Draft::default() };
     if let (Some(kind), Raw::Table(table)) = (kind, &draft.table.value) {
         let mut checker = Checker::new(stages, sink);
         let mut check = StageCheck { kind, name: &draft.name, span: &draft.span, table, checker: &mut checker };

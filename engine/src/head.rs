@@ -17,6 +17,8 @@ const RESERVED: [&str; 1] = ["extends"];
 pub(crate) struct Head {
     pub(crate) name: String,
     pub(crate) seed: Option<u64>,
+    /// Where that is written.
+    pub(crate) seed_span: Option<Span>,
     pub(crate) strict: bool,
     /// The stages that are meant where none is named, and where each is written.
     pub(crate) targets: Option<Vec<(String, Span)>>,
@@ -74,6 +76,7 @@ fn seed(node: &Node, head: &mut Head) -> Result<(), Problem> {
         Raw::Int(number) => head.seed = Some(u64::try_from(number).map_err(|_| wrong(format!("{number} is too small")))?),
         _ => return Err(wrong(node.describe().to_owned())),
     }
+    head.seed_span = Some(node.written().clone());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::artifact::OutputSpec;
 use crate::check::Draft;
@@ -172,6 +173,8 @@ impl Linker<'_> {
             seed: draft.seed.unwrap_or_default(),
             folder: self.folders[draft.part].clone(),
             span: draft.span.clone(),
+            table: Arc::clone(&draft.table),
+            seed_span: draft.seed_span.take(),
         })
     }
 

@@ -124,7 +124,9 @@ impl Reader<'_> {
                 let expanded = sink.count() == before && !entry.node.holds_broken();
                 let mut draft = check::stage(entry, number, self.kinds, &names, sink);
                 draft.sound &= expanded;
-                draft.seed = draft.seed.or(head.seed);
+                if draft.seed.is_none() {
+                    (draft.seed, draft.seed_span) = (head.seed, head.seed_span.clone());
+                }
                 drafts.push(Draft { cell, ..draft });
             }
         }
@@ -185,9 +187,11 @@ impl Cells {
 fn heads(parts: &[Part], sink: &mut Sink) -> Vec<Head> {
     let mut heads: Vec<Head> = parts.iter().map(|part| Head::read(&part.root, &part.file, sink)).collect();
     for (number, part) in parts.iter().enumerate().rev() {
-        let seed = heads[number].seed;
+        let (seed, span) = (heads[number].seed, heads[number].seed_span.clone());
         for &child in &part.children {
-            heads[child].seed = heads[child].seed.or(seed);
+            if heads[child].seed.is_none() {
+                (heads[child].seed, heads[child].seed_span) = (seed, span.clone());
+            }
         }
     }
     heads

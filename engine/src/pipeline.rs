@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -14,6 +15,7 @@ use crate::files;
 use crate::kind::StageKind;
 use crate::kinds::Kinds;
 use crate::overrides::Override;
+use crate::raw::Node;
 use crate::source::{Problem, Sink, Sources, Span};
 use crate::text_file::{self, Unreadable};
 use crate::values::Values;
@@ -71,6 +73,10 @@ pub struct StageSpec {
     pub folder: PathBuf,
     /// The stage's name in its file.
     pub span: Span,
+    /// All that is written there.
+    pub(crate) table: Arc<Node>,
+    /// Where the file's seed is written, if it has none of its own.
+    pub(crate) seed_span: Option<Span>,
 }
 
 /// One input of a stage.

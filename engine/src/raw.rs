@@ -17,6 +17,8 @@ const DEPTH: usize = 32;
 pub(crate) struct Node {
     pub(crate) value: Raw,
     pub(crate) span: Span,
+    /// Where it was written, if not where it stands: it came through a variable or an axis.
+    pub(crate) source: Option<Span>,
     /// What a value that is not a text reads as where a text is wanted: `5` from `${vars.x}` or from the command line.
     pub(crate) text: Option<String>,
     /// Where a path starts from, relative to the pipeline's folder, if not from the folder of the file that it is used in: a variable of the
@@ -52,7 +54,7 @@ pub(crate) struct Entry {
 
 impl Node {
     pub(crate) fn new(value: Raw, span: Span) -> Self {
-        Self { value, span, text: None, home: None }
+        Self { value, span, source: None, text: None, home: None }
     }
 
     pub(crate) fn broken(span: Span) -> Self {
@@ -67,6 +69,11 @@ impl Node {
             Raw::Table(table) => table.0.iter_mut().for_each(|entry| entry.node.at_home(home)),
             _ => {}
         }
+    }
+
+    /// Where it was written.
+    pub(crate) fn written(&self) -> &Span {
+        self.source.as_ref().unwrap_or(&self.span)
     }
 
     pub(crate) fn is_broken(&self) -> bool {

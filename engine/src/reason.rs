@@ -59,6 +59,11 @@ pub(crate) fn changes(before: &Facets, now: &Facets, spec: &StageSpec) -> Vec<Ch
     changes
 }
 
+/// Where two lists of one length differ in a single element: its index.
+pub(crate) fn only_part(change: &Change) -> Option<usize> {
+    only_element(change.before.as_deref()?, change.now.as_deref()?).map(|(index, ..)| index)
+}
+
 fn origin(spec: &StageSpec, param: &str) -> Option<String> {
     let input = spec.inputs.iter().find(|input| input.param == param)?;
     match &input.source {

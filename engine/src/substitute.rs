@@ -375,9 +375,10 @@ fn named(inside: &str) -> Result<Name<'_>, Problem> {
     Err(Problem::new(format!("`${{{inside_shown}}}` is no variable")).help(help))
 }
 
-/// Everything that comes from a variable points at where it is used.
+/// Everything that comes from a variable points at where it is used, and remembers where it was written.
 fn stamp(node: &mut Node, span: &Span) {
-    node.span = span.clone();
+    let written = std::mem::replace(&mut node.span, span.clone());
+    node.source.get_or_insert(written);
     if let Raw::List(items) = &mut node.value {
         for item in items {
             item.text = item.scalar_text();

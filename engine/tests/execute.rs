@@ -321,7 +321,7 @@ fn why_lists_the_nearest_first() {
     let told: Vec<String> = why
         .steps
         .iter()
-        .map(|step| format!("{} {:?}", step.stage, step.changes.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        .map(|step| format!("{} {:?}", step.stage, step.changes.iter().map(|cause| cause.change.to_string()).collect::<Vec<_>>()))
         .collect();
     assert_eq!(told, ["d []", "b []", "c [\"params.text \\\"1\\\" -> \\\"2\\\"\"]", "a [\"params.text \\\"1\\\" -> \\\"2\\\"\"]"]);
     assert_eq!(why.steps[0].decision, Decision::Maybe { after: vec!["b".into(), "c".into()] });
@@ -337,7 +337,7 @@ fn why_sees_what_another_run_has_done_upstream() {
     let told: Vec<String> = why
         .steps
         .iter()
-        .map(|step| format!("{} {}", step.stage, step.changes.first().map_or_else(String::new, ToString::to_string)))
+        .map(|step| format!("{} {}", step.stage, step.changes.first().map_or_else(String::new, |cause| cause.change.to_string())))
         .collect();
     assert_eq!(told, ["c input.of.0 changed (@b)", "b input.of.0 changed (@a)", "a params.text \"one\" -> \"two\""]);
     assert_eq!(why.steps[2].decision, Decision::Cached);

@@ -121,7 +121,7 @@ fn why_goes_to_the_root() {
     let why = project.engine(Options::default()).why("score").unwrap();
     let stages: Vec<&str> = why.steps.iter().map(|step| step.stage.as_str()).collect();
     assert_eq!(stages, ["score", "train", "prepare"]);
-    assert_eq!(why.steps[2].changes[0].to_string(), "input.inputs.text changed (in.txt)");
+    assert_eq!(why.steps[2].changes[0].change.to_string(), "input.inputs.text changed (in.txt)");
     assert!(project.engine(Options::default()).why("scores").is_err());
 }
 

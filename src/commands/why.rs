@@ -1,6 +1,6 @@
 //! `qapipe why`: the facets that changed, down to the root cause.
 
-use qapipe_engine::{Change, Decision, Why, WhyStep};
+use qapipe_engine::{Cause, Change, Closest, Decision, Spot, Why, WhyStep};
 use serde_json::{Value, json};
 
 use super::plan::decision_json;
@@ -27,9 +27,24 @@ fn to_text(why: &Why) -> String {
     for step in &why.steps {
         let place = styled(DIM, &format!("({}:{})", step.file.display(), step.line));
         text.push_str(&format!("{}  {}  {place}\n", styled(BOLD, &step.stage), verdict(step)));
-        step.changes.iter().for_each(|change| text.push_str(&format!("    {change}\n")));
+        step.changes.iter().for_each(|cause| text.push_str(&format!("    {}\n", cause_text(cause))));
+        if let Some(closest) = &step.closest {
+            text.push_str(&closest_text(closest, step));
+        }
     }
     text
+}
+
+fn cause_text(cause: &Cause) -> String {
+    let spot = cause.spot.as_ref().map(|spot| format!("  {}", styled(DIM, &format!("({spot})"))));
+    format!("{}{}", cause.change, spot.unwrap_or_default())
+}
+
+/// The result that comes closest, and what it differs by.
+fn closest_text(closest: &Closest, step: &WhyStep) -> String {
+    let of = if closest.stage == step.stage { String::new() } else { format!(" of {}", closest.stage) };
+    let head = format!("  the closest result there is, {}{of} (run {}), differs by:\n", closest.key.short(), closest.run);
+    closest.changes.iter().fold(head, |text, cause| format!("{text}    {}\n", cause_text(cause)))
 }
 
 fn verdict(step: &WhyStep) -> String {
@@ -48,12 +63,24 @@ fn verdict(step: &WhyStep) -> String {
 }
 
 fn to_json(step: &WhyStep) -> Value {
-    let change = |change: &Change| json!({ "facet": change.facet, "before": change.before, "now": change.now, "from": change.from });
-    let changes: Vec<Value> = step.changes.iter().map(change).collect();
     let mut fields = decision_json(&step.decision);
     fields["stage"] = json!(step.stage);
     fields["file"] = json!(project::text(&step.file));
     fields["line"] = json!(step.line);
-    fields["changes"] = json!(changes);
+    fields["changes"] = step.changes.iter().map(cause_json).collect();
+    fields["closest"] = step.closest.as_ref().map_or(Value::Null, |closest| {
+        let changes: Vec<Value> = closest.changes.iter().map(cause_json).collect();
+        json!({ "key": closest.key, "stage": closest.stage, "pipeline": closest.pipeline, "run": closest.run, "changes": changes })
+    });
     fields
+}
+
+fn cause_json(Cause { change, spot }: &Cause) -> Value {
+    let (file, line, option) = match spot {
+        Some(Spot::File { file, line }) => (Some(project::text(file)), Some(line), None),
+        Some(Spot::Option(option)) => (None, None, Some(option)),
+        None => (None, None, None),
+    };
+    let Change { facet, before, now, from } = change;
+    json!({ "facet": facet, "before": before, "now": now, "from": from, "file": file, "line": line, "option": option })
 }

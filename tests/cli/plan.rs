@@ -62,15 +62,33 @@ fn why_goes_down_to_the_root_cause() {
     assert_snapshot!(project.qapipe(&["why", "pipeline.toml", "second"]).code(0).steady_out(), @r#"
     second  may run: that depends on what first will give  (pipeline.toml:12)
     first  runs because this changed:  (pipeline.toml:6)
-        params.run[4] "hello" -> "bye"
+        params.run[4] "hello" -> "bye"  (pipeline.toml:4)
     "#);
     project.write("in.txt", "other\n");
     assert_snapshot!(project.qapipe(&["why", "apart"]).code(0).steady_out(), @r"
     apart  runs because this changed:  (pipeline.toml:18)
-        input.inputs.x changed (in.txt)
+        input.inputs.x changed (in.txt)  (pipeline.toml:21)
     ");
     let json = project.qapipe(&["why", "apart", "--json"]).code(0).json();
-    assert_eq!(json["steps"][0]["changes"][0]["facet"], "input.inputs.x");
+    let change = &json["steps"][0]["changes"][0];
+    assert_eq!((&change["facet"], &change["line"]), (&"input.inputs.x".into(), &21.into()));
+}
+
+#[test]
+fn why_tells_the_closest_result_of_a_new_stage() {
+    let project = Project::toy();
+    project.qapipe(&["run", "-q"]).code(0);
+    project.edit("[stages.apart]", "[stages.aside]");
+    let same = project.qapipe(&["why", "aside"]).code(0).out;
+    assert!(same.starts_with("aside  cached"), "a name is part of no key: {same}");
+    let inputs = |file: &str| format!("\"apart\"]\ninputs = {{ code = \"step.sh\", x = \"{file}\" }}");
+    project.edit(&inputs("in.txt"), &inputs("other.txt"));
+    project.write("other.txt", "other\n");
+    let why = project.qapipe(&["why", "aside"]).code(0).out;
+    assert!(why.contains("closest result there is, ") && why.contains(" of apart (run "), "{why}");
+    assert!(why.trim_end().ends_with("input.inputs.x changed (other.txt)  (pipeline.toml:21)"), "{why}");
+    let json = project.qapipe(&["why", "aside", "--json"]).code(0).json();
+    assert_eq!(json["steps"][0]["closest"]["stage"], "apart");
 }
 
 #[test]
