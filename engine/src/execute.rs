@@ -1,8 +1,5 @@
 //! Running a pipeline: settle what is there, run what is not, as far as the resources allow.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
@@ -21,6 +18,7 @@ use crate::outcome::{Outcome, StageOutcome, StageState};
 use crate::pipeline::Source;
 use crate::placed::Written;
 use crate::pusher::{self, Parcel};
+use crate::queue::Queue;
 use crate::resources::{Cost, Resources};
 use crate::worker::Workers;
 
@@ -99,10 +97,8 @@ struct Run<'a> {
     missing: Vec<usize>,
     /// Stages of which the last upstream result has just come.
     decidable: Vec<usize>,
-    /// Stages that are `Ready`, in the order of the file.
-    ready: BTreeSet<usize>,
-    /// For each key that one stage is to compute, the other stages that wait for that: two of one run never meet at the lock.
-    equals: HashMap<Digest, Vec<usize>>,
+    /// Stages that are `Ready`.
+    queue: Queue,
     /// After a failure no new stage starts, unless it was one of a matrix, or the user asked to keep going.
     stopping: bool,
     /// Where results go that are to be sent to the remote.
@@ -119,8 +115,8 @@ impl<'a> Run<'a> {
             states[stage] = State::Open;
             missing[stage] = engine.graph.dependencies(stage).len();
         }
-        let (decidable, ready, equals) = (Vec::new(), BTreeSet::new(), HashMap::new());
-        Self { engine, observer, cancel, workers, id, states, missing, decidable, ready, equals, stopping: false, parcels: Weak::new() }
+        let (decidable, queue) = (Vec::new(), Queue::new(Resources::new(engine.options.jobs)));
+        Self { engine, observer, cancel, workers, id, states, missing, decidable, queue, stopping: false, parcels: Weak::new() }
     }
 
     /// Takes everything that is there already.
@@ -140,17 +136,16 @@ impl<'a> Run<'a> {
     /// Runs what is left, side by side as far as the resources allow.
     fn go(&mut self) {
         let (sender, receiver) = mpsc::channel::<Message>();
-        let mut resources = Resources::new(self.engine.options.jobs);
         std::thread::scope(|scope| {
             let _parcels = self.start_pusher(scope);
             let mut running = 0;
             loop {
                 self.decide_open();
-                running += self.start_ready(scope, &mut resources, &sender);
+                running += self.start_ready(scope, &sender);
                 if running > 0 {
                     let Ok((stage, result)) = receiver.recv() else { break };
                     running -= 1;
-                    resources.release(stage);
+                    self.queue.give_back(stage);
                     self.finish(stage, result);
                 } else if self.decidable.is_empty() {
                     break;
@@ -260,20 +255,18 @@ impl<'a> Run<'a> {
 
     /// Makes a stage ready, unless an equal one is to compute its result.
     fn line_up(&mut self, stage: usize, keyed: Arc<Keyed>) {
-        match self.equals.entry(keyed.key) {
-            Entry::Occupied(mut equals) => equals.get_mut().push(stage),
-            Entry::Vacant(equals) => {
-                equals.insert(Vec::new());
-                self.ready.insert(stage);
-            }
-        }
+        let cost = match keyed.verdict {
+            Verdict::Fetch(..) => Cost::FETCH,
+            _ => Cost::of(self.engine, &self.engine.pipeline.stages[stage]),
+        };
+        self.queue.line_up(stage, keyed.key, cost);
         self.states[stage] = State::Ready(keyed);
     }
 
     /// No stage computes this key any more. Those that waited for it take the result if this run computed it, even where they are forced:
     /// it is new. Otherwise they are decided anew.
     fn release(&mut self, key: Digest, computed: Option<&Arc<Record>>) {
-        for stage in self.equals.remove(&key).unwrap_or_default() {
+        for stage in self.queue.release(&key) {
             let mut decided = self.decide(stage);
             if let (Ok(keyed), Some(record)) = (&mut decided, computed)
                 && keyed.key == key
@@ -322,36 +315,23 @@ impl<'a> Run<'a> {
     }
 
     /// Starts ready stages for which there is room now; gives how many.
-    fn start_ready<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, resources: &mut Resources, sender: &mpsc::Sender<Message>) -> usize
+    fn start_ready<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, sender: &mpsc::Sender<Message>) -> usize
     where
         'a: 'scope,
     {
         let mut started = 0;
-        while let Some(stage) = self.next_with_room(resources) {
-            self.ready.remove(&stage);
+        while !self.is_stopping()
+            && let Some(stage) = self.queue.next()
+        {
             match self.as_of_now(stage) {
                 Some(keyed) => {
                     self.start(scope, stage, keyed, sender.clone());
                     started += 1;
                 }
-                None => resources.release(stage),
+                None => self.queue.give_back(stage),
             }
         }
         started
-    }
-
-    fn next_with_room(&self, resources: &mut Resources) -> Option<usize> {
-        if self.is_stopping() || resources.are_used_up() {
-            return None;
-        }
-        self.ready.iter().copied().find(|&stage| resources.take(stage, self.cost(stage)))
-    }
-
-    fn cost(&self, stage: usize) -> Cost {
-        match &self.states[stage] {
-            State::Ready(keyed) if matches!(keyed.verdict, Verdict::Fetch(..)) => Cost::FETCH,
-            _ => Cost::of(self.engine, &self.engine.pipeline.stages[stage]),
-        }
     }
 
     /// A stage may have waited long for its turn. If files that it reads were edited meanwhile, it is decided anew.

@@ -49,6 +49,7 @@ mod placed;
 mod placeholder;
 mod plan;
 mod pusher;
+mod queue;
 mod raw;
 mod reason;
 mod reference;
