@@ -17,9 +17,11 @@ use crate::journal::Journal;
 use crate::outcome::{Outcome, StageOutcome, StageState};
 use crate::pipeline::Source;
 use crate::placed::Written;
+use crate::plan::wall_seconds;
+use crate::priority::urgency;
 use crate::pusher::{self, Parcel};
-use crate::queue::Queue;
-use crate::resources::{Cost, Resources};
+use crate::queue::{Queue, Wanted};
+use crate::resources::{Need, Resources, Slot, gpu_peak, gpus, room};
 use crate::worker::Workers;
 
 impl Engine {
@@ -115,7 +117,7 @@ impl<'a> Run<'a> {
             states[stage] = State::Open;
             missing[stage] = engine.graph.dependencies(stage).len();
         }
-        let (decidable, queue) = (Vec::new(), Queue::new(Resources::new(engine.options.jobs)));
+        let (decidable, queue) = (Vec::new(), Queue::new(Resources::new(engine.options.jobs, engine.options.share_gpus)));
         Self { engine, observer, cancel, workers, id, states, missing, decidable, queue, stopping: false, parcels: Weak::new() }
     }
 
@@ -136,6 +138,7 @@ impl<'a> Run<'a> {
     /// Runs what is left, side by side as far as the resources allow.
     fn go(&mut self) {
         let (sender, receiver) = mpsc::channel::<Message>();
+        self.prepare();
         std::thread::scope(|scope| {
             let _parcels = self.start_pusher(scope);
             let mut running = 0;
@@ -153,6 +156,40 @@ impl<'a> Run<'a> {
             }
         });
         self.block_rest();
+    }
+
+    /// Before the first stage starts: which come first, and which GPUs there are. Where nothing is to be done, nobody asks.
+    fn prepare(&mut self) {
+        if self.in_state(|state| matches!(state, State::Open | State::Ready(_))).next().is_none() {
+            return;
+        }
+        let due: Vec<usize> = self.in_state(|state| matches!(state, State::Open | State::Ready(_) | State::Away(_))).collect();
+        let known = |stage: usize| self.record(stage).and_then(wall_seconds);
+        let seconds = |stage: usize| known(stage).or_else(|| self.engine.expected_seconds(&self.engine.pipeline.stages[stage].name));
+        let done = self.in_state(|state| matches!(state, State::Done { .. })).filter_map(|stage| Some((stage, known(stage)?)));
+        let urgency = urgency(self.engine, &due, &seconds, &done.collect::<Vec<_>>());
+        self.queue.rank(urgency);
+        self.look_at_gpus(&due);
+    }
+
+    fn in_state(&self, wanted: fn(&State) -> bool) -> impl Iterator<Item = usize> {
+        self.engine.selected.iter().copied().filter(move |&stage| wanted(&self.states[stage]))
+    }
+
+    /// Learns which GPUs there are, where a stage may get one of several or share one. Those that were named have to be there.
+    fn look_at_gpus(&mut self, due: &[usize]) {
+        let has_choice = |stage: &&usize| self.has_choice(&gpus(self.engine, &self.engine.pipeline.stages[**stage]));
+        let Some(&first) = due.iter().find(has_choice) else { return };
+        let Some(memory) = self.engine.options.gpus.as_ref().and_then(|gpus| gpus.memory()) else { return };
+        if let Some(error) = self.engine.options.devices.lacking(memory.len()) {
+            self.fail(first, error, None);
+        }
+        self.queue.learn(memory);
+    }
+
+    /// Whether it hangs on the memory of GPUs, on which of these a stage runs and when.
+    fn has_choice(&self, gpus: &[u16]) -> bool {
+        gpus.len() > 1 || (self.engine.options.share_gpus && !gpus.is_empty())
     }
 
     fn is_stopping(&self) -> bool {
@@ -255,12 +292,19 @@ impl<'a> Run<'a> {
 
     /// Makes a stage ready, unless an equal one is to compute its result.
     fn line_up(&mut self, stage: usize, keyed: Arc<Keyed>) {
-        let cost = match keyed.verdict {
-            Verdict::Fetch(..) => Cost::FETCH,
-            _ => Cost::of(self.engine, &self.engine.pipeline.stages[stage]),
-        };
-        self.queue.line_up(stage, keyed.key, cost);
+        let wanted = self.wanted(stage, &keyed.verdict);
+        self.queue.line_up(stage, keyed.key, wanted);
         self.states[stage] = State::Ready(keyed);
+    }
+
+    fn wanted(&self, stage: usize, verdict: &Verdict) -> Wanted {
+        if matches!(verdict, Verdict::Fetch(..)) {
+            return Wanted { need: Need::FETCH, room: None };
+        }
+        let spec = &self.engine.pipeline.stages[stage];
+        let need = Need::of(self.engine, spec);
+        let last = self.has_choice(&need.gpus).then(|| self.engine.last_record(&spec.name)).flatten();
+        Wanted { need, room: last.as_ref().and_then(gpu_peak).map(room) }
     }
 
     /// No stage computes this key any more. Those that waited for it take the result if this run computed it, even where they are forced:
@@ -321,11 +365,11 @@ impl<'a> Run<'a> {
     {
         let mut started = 0;
         while !self.is_stopping()
-            && let Some(stage) = self.queue.next()
+            && let Some((stage, slot)) = self.queue.next()
         {
             match self.as_of_now(stage) {
                 Some(keyed) => {
-                    self.start(scope, stage, keyed, sender.clone());
+                    self.start(scope, stage, keyed, slot, sender.clone());
                     started += 1;
                 }
                 None => self.queue.give_back(stage),
@@ -353,8 +397,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, stage: usize, keyed: Arc<Keyed>, sender: mpsc::Sender<Message>)
-    where
+    fn start<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        stage: usize,
+        keyed: Arc<Keyed>,
+        slot: Slot,
+        sender: mpsc::Sender<Message>,
+    ) where
         'a: 'scope,
     {
         self.states[stage] = State::Running(Arc::clone(&keyed));
@@ -366,7 +416,17 @@ impl<'a> Run<'a> {
         let upstream = upstream.filter_map(here).collect();
         let (engine, observer, cancel, workers, run) = (self.engine, self.observer, self.cancel, self.workers, self.id);
         scope.spawn(move || {
-            let attempt = Attempt { engine, observer, cancel, workers, run, spec: &engine.pipeline.stages[stage], keyed: &keyed, upstream };
+            let attempt = Attempt {
+                engine,
+                observer,
+                cancel,
+                workers,
+                run,
+                spec: &engine.pipeline.stages[stage],
+                keyed: &keyed,
+                slot: &slot,
+                upstream,
+            };
             // The run has ended if nobody listens.
             let _ = sender.send((stage, attempt.execute()));
         });

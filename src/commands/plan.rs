@@ -16,7 +16,14 @@ use crate::project;
 pub(super) fn run(args: args::Plan, session: &Session) -> Result<(), Failure> {
     let set = args.work.changes.overrides();
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
-    let options = Options { targets, cells: args.work.cells, force: args.work.force, offline: args.offline, ..args.work.machine.options() };
+    let options = Options {
+        targets,
+        cells: args.work.cells,
+        force: args.work.force,
+        share_gpus: args.work.share_gpus,
+        offline: args.offline,
+        ..args.work.machine.options()
+    };
     let engine = session.engine(&file, &set, options)?;
     let plan = engine.plan()?;
     session.tell_warnings(&engine);
@@ -57,6 +64,7 @@ impl View<'_> {
             fields["key"] = json!(planned.key);
             fields["expected_seconds"] = json!(planned.expected_seconds);
             fields["gpu"] = json!(planned.gpu);
+            fields["gpu_bytes"] = json!(planned.gpu_bytes);
             fields
         };
         let stages: Vec<Value> = self.plan.stages.iter().map(stage).collect();
@@ -84,12 +92,16 @@ fn state(planned: &Planned) -> (&'static str, Style) {
     }
 }
 
-/// Expected time in all, and the GPU that it takes.
+/// Expected time in all, and the GPU that each takes with what was held of it at most.
 fn time(stages: &[&Planned]) -> String {
     let due = stages.iter().filter(|planned| !planned.decision.is_there());
     let known: Vec<f64> = due.clone().filter_map(|planned| planned.expected_seconds).collect();
     let time = if known.is_empty() { String::new() } else { about(known.iter().sum()) };
-    if due.clone().any(|planned| planned.gpu) { format!("{time:<4} 1 GPU") } else { time }
+    if !due.clone().any(|planned| planned.gpu) {
+        return time;
+    }
+    let held = due.filter_map(|planned| planned.gpu_bytes).max().map(|bytes| format!(" {}", human::bytes(bytes as f64)));
+    format!("{time:<4} 1 GPU{}", held.unwrap_or_default())
 }
 
 /// A decision as JSON.
