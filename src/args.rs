@@ -265,9 +265,6 @@ pub(crate) struct Work {
     pub(crate) changes: Changes,
     #[command(flatten)]
     pub(crate) machine: Machine,
-    /// Let stages share a GPU where what they held of it last time fits together; what they take in time and energy is then not known
-    #[arg(long)]
-    pub(crate) share_gpus: bool,
     /// Run this stage although its result is there (may be repeated)
     #[arg(short, long, value_name = "STAGE")]
     pub(crate) force: Vec<String>,
@@ -280,6 +277,9 @@ pub(crate) struct Run {
     /// After a failure, go on with stages that do not need what failed; cells of a matrix always do
     #[arg(short, long)]
     pub(crate) keep_going: bool,
+    /// Let stages share a GPU where what they held of it last time fits together; what they take in time and energy is then not known
+    #[arg(long)]
+    pub(crate) share_gpus: bool,
     /// Only stages that failed, were stopped or could not run in the last run of the pipeline, with what they need
     #[arg(long)]
     pub(crate) failed: bool,

@@ -181,6 +181,7 @@ impl Attempt<'_> {
             key: self.keyed.key.to_string(),
             because: self.reason().map(ToString::to_string).unwrap_or_default(),
             expected_seconds: self.engine.expected_seconds(&self.spec.name),
+            gpu: self.slot.gpu.map(cuda),
         });
     }
 

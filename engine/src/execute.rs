@@ -20,8 +20,8 @@ use crate::placed::Written;
 use crate::plan::wall_seconds;
 use crate::priority::urgency;
 use crate::pusher::{self, Parcel};
-use crate::queue::{Queue, Wanted};
-use crate::resources::{Need, Resources, Slot, gpu_peak, gpus, room};
+use crate::queue::Queue;
+use crate::resources::{Resources, Slot, Wanted, gpus, has_choice};
 use crate::worker::Workers;
 
 impl Engine {
@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
         let done = self.in_state(|state| matches!(state, State::Done { .. })).filter_map(|stage| Some((stage, known(stage)?)));
         let urgency = urgency(self.engine, &due, &seconds, &done.collect::<Vec<_>>());
         self.queue.rank(urgency);
-        self.look_at_gpus(&due);
+        self.look_at_gpus();
     }
 
     fn in_state(&self, wanted: fn(&State) -> bool) -> impl Iterator<Item = usize> {
@@ -177,19 +177,30 @@ impl<'a> Run<'a> {
     }
 
     /// Learns which GPUs there are, where a stage may get one of several or share one. Those that were named have to be there.
-    fn look_at_gpus(&mut self, due: &[usize]) {
-        let has_choice = |stage: &&usize| self.has_choice(&gpus(self.engine, &self.engine.pipeline.stages[**stage]));
-        let Some(&first) = due.iter().find(has_choice) else { return };
+    fn look_at_gpus(&mut self) {
+        let Some(first) = self.first_with_a_choice() else { return };
         let Some(memory) = self.engine.options.gpus.as_ref().and_then(|gpus| gpus.memory()) else { return };
         if let Some(error) = self.engine.options.devices.lacking(memory.len()) {
-            self.fail(first, error, None);
+            let key = match &self.states[first] {
+                State::Ready(keyed) => Some(keyed.key),
+                _ => None,
+            };
+            self.fail(first, error, key);
+            if let Some(key) = key {
+                self.release(key, None);
+            }
         }
         self.queue.learn(memory);
     }
 
-    /// Whether it hangs on the memory of GPUs, on which of these a stage runs and when.
-    fn has_choice(&self, gpus: &[u16]) -> bool {
-        gpus.len() > 1 || (self.engine.options.share_gpus && !gpus.is_empty())
+    /// The first stage that may run and for which it hangs on the GPUs, on which one and when.
+    fn first_with_a_choice(&self) -> Option<usize> {
+        let mut may_run = self.in_state(|state| match state {
+            State::Open => true,
+            State::Ready(keyed) => matches!(keyed.verdict, Verdict::Run(_)),
+            _ => false,
+        });
+        may_run.find(|&stage| has_choice(self.engine, &gpus(self.engine, &self.engine.pipeline.stages[stage])))
     }
 
     fn is_stopping(&self) -> bool {
@@ -292,19 +303,12 @@ impl<'a> Run<'a> {
 
     /// Makes a stage ready, unless an equal one is to compute its result.
     fn line_up(&mut self, stage: usize, keyed: Arc<Keyed>) {
-        let wanted = self.wanted(stage, &keyed.verdict);
+        let wanted = match keyed.verdict {
+            Verdict::Fetch(..) => Wanted::FETCH,
+            _ => Wanted::of(self.engine, &self.engine.pipeline.stages[stage]),
+        };
         self.queue.line_up(stage, keyed.key, wanted);
         self.states[stage] = State::Ready(keyed);
-    }
-
-    fn wanted(&self, stage: usize, verdict: &Verdict) -> Wanted {
-        if matches!(verdict, Verdict::Fetch(..)) {
-            return Wanted { need: Need::FETCH, room: None };
-        }
-        let spec = &self.engine.pipeline.stages[stage];
-        let need = Need::of(self.engine, spec);
-        let last = self.has_choice(&need.gpus).then(|| self.engine.last_record(&spec.name)).flatten();
-        Wanted { need, room: last.as_ref().and_then(gpu_peak).map(room) }
     }
 
     /// No stage computes this key any more. Those that waited for it take the result if this run computed it, even where they are forced:

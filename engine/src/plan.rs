@@ -4,6 +4,7 @@ use qapipe_cache::{Digest, Record};
 
 use crate::decide::{Keyed, Settled, Verdict};
 use crate::engine::{Engine, EngineError};
+use crate::forecast::forecast;
 use crate::reason::Reason;
 use crate::resources::{gpu_peak, gpus};
 
@@ -12,6 +13,8 @@ use crate::resources::{gpu_peak, gpus};
 pub struct Plan {
     /// The stages in topological order.
     pub stages: Vec<Planned>,
+    /// Seconds that a run would take with its stages side by side, where it is known of each that may run how long it took last time.
+    pub side_by_side_seconds: Option<f64>,
 }
 
 /// What a run would do with one stage.
@@ -73,10 +76,17 @@ impl Engine {
     /// When an input or the store cannot be read.
     pub fn plan(&self) -> Result<Plan, EngineError> {
         let settled = self.decider().settle();
-        let stages = self.selected.iter().map(|&stage| self.planned(stage, &settled)).collect::<Result<_, _>>()?;
+        let stages: Vec<Planned> = self.selected.iter().map(|&stage| self.planned(stage, &settled)).collect::<Result<_, _>>()?;
         // A read-only store still plans; it only reads more the next time.
         let _ = self.stats.save();
-        Ok(Plan { stages })
+        let side_by_side_seconds = self.forecast(&stages);
+        Ok(Plan { stages, side_by_side_seconds })
+    }
+
+    fn forecast(&self, planned: &[Planned]) -> Option<f64> {
+        let due = self.selected.iter().zip(planned).filter(|(_, planned)| !planned.decision.is_there());
+        let due: Option<Vec<(usize, f64)>> = due.map(|(&stage, planned)| Some((stage, planned.expected_seconds?))).collect();
+        due.filter(|due| !due.is_empty()).map(|due| forecast(self, &due))
     }
 
     pub(crate) fn planned(&self, stage: usize, settled: &Settled) -> Result<Planned, EngineError> {

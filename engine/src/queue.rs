@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use qapipe_cache::Digest;
 
-use crate::resources::{Need, Resources, Slot};
+use crate::resources::{Need, Resources, Slot, Wanted};
 
 /// What is ready to run.
 ///
@@ -24,15 +24,6 @@ pub(crate) struct Queue {
     next_alone: Option<(Need, Rank)>,
     /// For each key that one stage is to compute, the other stages that wait for that: two of one run never meet at the lock.
     equals: HashMap<Digest, Vec<usize>>,
-}
-
-/// What a stage waits for.
-#[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    /// What it needs.
-    pub need: Need,
-    /// Bytes that it may take of a GPU's memory, where that is known.
-    pub room: Option<u64>,
 }
 
 /// Where a stage stands in its line: by how long the way to the end is, then by the order of the file.
@@ -60,9 +51,14 @@ impl Queue {
             Entry::Occupied(mut equals) => equals.get_mut().push(stage),
             Entry::Vacant(equals) => {
                 equals.insert(Vec::new());
-                self.arrived.push((stage, wanted));
+                self.add(stage, wanted);
             }
         }
+    }
+
+    /// A stage is ready.
+    pub(crate) fn add(&mut self, stage: usize, wanted: Wanted) {
+        self.arrived.push((stage, wanted));
     }
 
     /// No stage computes this key any more; gives those that waited for it.

@@ -12,10 +12,10 @@ use crate::kind::Place;
 use crate::pipeline::StageSpec;
 
 /// The figure of a record that says how much memory of its GPU a stage held at most, as libtorch's allocator counts it.
-const GPU_PEAK: &str = "gpu_peak_bytes";
+pub const GPU_PEAK: &str = "gpu_peak_bytes";
 
 /// The figure of a record that says that other stages ran on the stage's GPU at the time. What it took in time and energy is then no measure of it.
-pub(crate) const GPU_SHARED: &str = "gpu_shared";
+pub const GPU_SHARED: &str = "gpu_shared";
 
 /// What a process takes of a GPU besides its tensors: CUDA's context and the libraries' workspaces.
 const CONTEXT: u64 = 768 << 20;
@@ -31,10 +31,33 @@ pub(crate) struct Need {
     pub alone: bool,
 }
 
-impl Need {
-    /// What only fetches from the remote takes no more than a thread.
-    pub(crate) const FETCH: Self = Self { threads: 1, gpus: Vec::new(), alone: false };
+/// What a stage waits for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// What it needs.
+    pub need: Need,
+    /// Bytes that it may take of a GPU's memory, where that is known.
+    pub room: Option<u64>,
+}
 
+impl Wanted {
+    /// What only fetches from the remote takes no more than a thread.
+    pub(crate) const FETCH: Self = Self { need: Need { threads: 1, gpus: Vec::new(), alone: false }, room: None };
+
+    /// What a stage wants that runs. How much of a GPU it held last time is looked up only where something hangs on it.
+    pub(crate) fn of(engine: &Engine, spec: &StageSpec) -> Self {
+        let need = Need::of(engine, spec);
+        let last = has_choice(engine, &need.gpus).then(|| engine.last_record(&spec.name)).flatten();
+        Self { need, room: last.as_ref().and_then(gpu_peak).map(room) }
+    }
+}
+
+/// Whether it hangs on the memory of these GPUs, on which of them a stage runs and when.
+pub(crate) fn has_choice(engine: &Engine, gpus: &[u16]) -> bool {
+    gpus.len() > 1 || (engine.options.share_gpus && !gpus.is_empty())
+}
+
+impl Need {
     /// A stage on the CPU that uses libtorch takes all threads, unless it was given a number: how many it gets must not depend on
     /// what else runs, since sums depend on it. On a GPU it takes one thread and the GPU.
     pub(crate) fn of(engine: &Engine, spec: &StageSpec) -> Self {
@@ -88,13 +111,13 @@ pub(crate) fn device(engine: &Engine, spec: &StageSpec, slot: &Slot) -> String {
 /// Bytes that a stage held of its GPU at most, if it ran on one.
 pub(crate) fn gpu_peak(record: &Record) -> Option<u64> {
     let peak = record.cost.get(GPU_PEAK).copied()?;
-    // As a figure it is whole and not negative.
+    // It was a whole number.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    (peak > 0.0).then_some(peak as u64)
+    Some(peak as u64)
 }
 
 /// The room that a stage with such a peak wants: a tenth more, since no two executions are quite alike, and what its process takes besides.
-pub(crate) fn room(peak: u64) -> u64 {
+fn room(peak: u64) -> u64 {
     peak.saturating_add(peak / 10).saturating_add(CONTEXT)
 }
 

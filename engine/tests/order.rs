@@ -107,3 +107,16 @@ fn nothing_starts_beside_an_exclusive_stage() {
     assert_eq!(run.events[..2], ["started alone: new stage", "finished alone"]);
     assert_eq!(run.ran(), ["a", "after", "alone", "b"]);
 }
+
+#[test]
+fn a_plan_says_what_a_run_takes_side_by_side() {
+    let text = stage("a", "") + &stage("b", "of = [\"@a\"]") + &stage("c", "") + &stage("d", "hints = { exclusive = true }");
+    let project = project(&text);
+    let forecast = |jobs: usize| project.engine(Options { jobs, ..Options::default() }).plan().unwrap().side_by_side_seconds;
+    assert_eq!(forecast(2), None, "nothing is known yet");
+    project.run();
+    assert_eq!(forecast(2), None, "nothing is to be done");
+    [("a", 2.0), ("b", 3.0), ("c", 4.0), ("d", 10.0)].iter().for_each(|(stage, seconds)| took(&project, stage, *seconds));
+    project.edit("text = \"", "text = \"again ");
+    assert_eq!((forecast(1), forecast(2)), (Some(19.0), Some(15.0)));
+}

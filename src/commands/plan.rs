@@ -16,14 +16,7 @@ use crate::project;
 pub(super) fn run(args: args::Plan, session: &Session) -> Result<(), Failure> {
     let set = args.work.changes.overrides();
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
-    let options = Options {
-        targets,
-        cells: args.work.cells,
-        force: args.work.force,
-        share_gpus: args.work.share_gpus,
-        offline: args.offline,
-        ..args.work.machine.options()
-    };
+    let options = Options { targets, cells: args.work.cells, force: args.work.force, offline: args.offline, ..args.work.machine.options() };
     let engine = session.engine(&file, &set, options)?;
     let plan = engine.plan()?;
     session.tell_warnings(&engine);
@@ -68,7 +61,10 @@ impl View<'_> {
             fields
         };
         let stages: Vec<Value> = self.plan.stages.iter().map(stage).collect();
-        json!({ "pipeline": self.pipeline.name, "file": project::text(&self.pipeline.file), "done": self.plan.is_done(), "stages": stages })
+        json!({
+            "pipeline": self.pipeline.name, "file": project::text(&self.pipeline.file), "done": self.plan.is_done(),
+            "side_by_side_seconds": self.plan.side_by_side_seconds, "stages": stages,
+        })
     }
 }
 
@@ -100,7 +96,11 @@ fn time(stages: &[&Planned]) -> String {
     if !due.clone().any(|planned| planned.gpu) {
         return time;
     }
-    let held = due.filter_map(|planned| planned.gpu_bytes).max().map(|bytes| format!(" {}", human::bytes(bytes as f64)));
+    let held = due
+        .filter_map(|planned| planned.gpu_bytes)
+        .max()
+        .filter(|bytes| *bytes > 0)
+        .map(|bytes| format!(" {}", human::bytes(bytes as f64)));
     format!("{time:<4} 1 GPU{}", held.unwrap_or_default())
 }
 
@@ -130,6 +130,13 @@ fn because(decision: &Decision) -> String {
     }
 }
 
+/// Time in all, and what is left of it where stages run side by side.
+fn in_all(seconds: f64, side_by_side: Option<f64>) -> String {
+    let (all, shorter) = (about(seconds), side_by_side.map(about));
+    let shorter = shorter.filter(|shorter| *shorter != all).map(|shorter| format!(", {shorter} side by side"));
+    format!("; {all} in all{}", shorter.unwrap_or_default())
+}
+
 fn summary(plan: &Plan) -> String {
     let count = |wanted: fn(&Decision) -> bool| plan.stages.iter().filter(|planned| wanted(&planned.decision)).count();
     let run = count(|decision| matches!(decision, Decision::Run(_)));
@@ -143,7 +150,7 @@ fn summary(plan: &Plan) -> String {
     let known: Vec<f64> = plan.stages.iter().filter_map(|planned| planned.expected_seconds).collect();
     let time = match known.len() {
         0 => String::new(),
-        all if all == run + maybe => format!("; {} in all", about(known.iter().sum())),
+        all if all == run + maybe => in_all(known.iter().sum(), plan.side_by_side_seconds),
         some => format!("; {} for the {some} whose time is known", about(known.iter().sum())),
     };
     let maybe = if maybe > 0 { format!(", {maybe} maybe") } else { String::new() };
