@@ -1,12 +1,23 @@
 //! What libtorch is here, as the worker says: this executable does not link it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use qapipe_engine::Options;
+use qapipe_engine::{Devices, Gpus, Options};
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
+
+/// libtorch, by the worker that links it.
+#[derive(Debug)]
+pub(crate) struct Torch(pub(crate) PathBuf);
+
+impl Gpus for Torch {
+    fn memory(&self) -> Option<Vec<Option<u64>>> {
+        let said = ask(&self.0).ok()?;
+        Some(gpus(&said).iter().map(|gpu| gpu["memory"].as_u64()).collect())
+    }
+}
 
 /// The device that `auto` stands for, and what numbers hang on besides: for pipelines whose results must repeat bit for bit.
 pub(crate) fn pin(options: Options) -> Result<Options, Failure> {
@@ -15,12 +26,34 @@ pub(crate) fn pin(options: Options) -> Result<Options, Failure> {
         let failure = Failure::new(Exit::Environment, format!("what `numerics = \"strict\"` hangs on is not known: {problem}"));
         failure.help("`qapipe env` shows what there is")
     })?;
-    let torch = &said["torch"];
-    let gpu = torch["cuda"].as_array().and_then(|gpus| gpus.first());
-    let device = if options.device == "auto" { if gpu.is_some() { "cuda:0" } else { "cpu" }.to_owned() } else { options.device };
-    let gpu = gpu.filter(|_| device != "cpu").and_then(|gpu| gpu["name"].as_str()).map(|name| format!(", {name}"));
-    let platform = format!("libtorch {}{}", torch["libtorch"].as_str().unwrap_or("unknown"), gpu.unwrap_or_default());
-    Ok(Options { device, platform: Some(platform), ..options })
+    let devices = match options.devices {
+        Devices::Auto if gpus(&said).is_empty() => Devices::Cpu,
+        Devices::Auto => Devices::Cuda(vec![0]),
+        named => named,
+    };
+    let gpu = name(&devices, gpus(&said))?.map(|name| format!(", {name}")).unwrap_or_default();
+    let platform = format!("libtorch {}{gpu}", said["torch"]["libtorch"].as_str().unwrap_or("unknown"));
+    Ok(Options { devices, platform: Some(platform), ..options })
+}
+
+/// What GPUs are called of which any may be used: all of them the same, or else results would hang on which one it was.
+fn name<'a>(devices: &Devices, gpus: &'a [Value]) -> Result<Option<&'a str>, Failure> {
+    if let Some(error) = devices.lacking(gpus.len()) {
+        return Err(error.into());
+    }
+    let Devices::Cuda(numbers) = devices else { return Ok(None) };
+    let names: Vec<Option<&str>> = numbers.iter().map(|&number| gpus[usize::from(number)]["name"].as_str()).collect();
+    if names.iter().any(|name| *name != names[0]) {
+        let list = numbers.iter().zip(&names).map(|(number, name)| format!("cuda:{number} is {}", name.unwrap_or("unknown")));
+        let message = format!("`numerics = \"strict\"` wants GPUs that are alike: {}", list.collect::<Vec<_>>().join(", "));
+        return Err(Failure::usage(message).help("name those with --device that have one name"));
+    }
+    Ok(names[0])
+}
+
+/// The CUDA devices of which a worker told.
+fn gpus(said: &Value) -> &[Value] {
+    said["torch"]["cuda"].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// What a worker says of libtorch and CUDA, or why it says nothing.
@@ -32,4 +65,18 @@ pub(crate) fn ask(worker: &Path) -> Result<Value, String> {
         return Err(format!("it failed ({}): {}", answer.status, said.lines().last().unwrap_or("it said nothing")));
     }
     serde_json::from_slice(&answer.stdout).map_err(|error| format!("what it says is no JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn gpus_of_one_run_are_alike_where_numbers_hang_on_them() {
+        let said = json!({ "torch": { "cuda": [{ "name": "H100" }, { "name": "H100" }, { "name": "A100" }] } });
+        let name = |numbers: &[u16]| name(&Devices::Cuda(numbers.to_vec()), gpus(&said)).map_err(|failure| failure.exit);
+        assert_eq!((name(&[0, 1]), name(&[2])), (Ok(Some("H100")), Ok(Some("A100"))));
+        assert_eq!((name(&[1, 2]), name(&[0, 7])), (Err(Exit::Usage), Err(Exit::Environment)));
+    }
 }

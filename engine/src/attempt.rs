@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use qapipe_cache::{Artifact, Damage, Lock, RECORD_FORMAT, Record, Scratch, SharedRecord};
 
 use crate::context::{Input, Reporter, Request, StageCx};
-use crate::decide::{Keyed, Verdict, cache_error, device};
+use crate::decide::{Keyed, Verdict, cache_error};
+use crate::device::cuda;
 use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
 use crate::event::{Event, Observer};
@@ -19,7 +20,7 @@ use crate::paths::absolute;
 use crate::pipeline::{Source, StageSpec};
 use crate::placed::Written;
 use crate::reason::Reason;
-use crate::resources::threads;
+use crate::resources::{GPU_SHARED, Slot, device, threads};
 use crate::worker::Workers;
 
 /// What an execution needs to know.
@@ -31,6 +32,8 @@ pub(crate) struct Attempt<'a> {
     pub run: &'a str,
     pub spec: &'a StageSpec,
     pub keyed: &'a Keyed,
+    /// What the stage has while it runs.
+    pub slot: &'a Slot,
     /// Records of the stages that it reads from, by index.
     pub upstream: BTreeMap<usize, Arc<Record>>,
 }
@@ -178,6 +181,7 @@ impl Attempt<'_> {
             key: self.keyed.key.to_string(),
             because: self.reason().map(ToString::to_string).unwrap_or_default(),
             expected_seconds: self.engine.expected_seconds(&self.spec.name),
+            gpu: self.slot.gpu.map(cuda),
         });
     }
 
@@ -197,7 +201,7 @@ impl Attempt<'_> {
             folder: self.spec.folder.clone(),
             scratch: own,
             seed: self.spec.seed,
-            device: device(engine, self.spec).to_owned(),
+            device: device(engine, self.spec, self.slot),
             threads: threads(engine, self.spec),
             offline: engine.options.offline,
             strict: engine.pipeline.strict,
@@ -234,7 +238,7 @@ impl Attempt<'_> {
         let reporter = StageReporter { stage: &self.spec.name, observer: self.observer, told: Mutex::default() };
         let cx = StageCx { request: &request, reporter: &reporter, cancel: self.cancel };
         match self.spec.kind.place_of(&self.spec.values) {
-            Place::Worker => self.workers.run(self.engine.options.worker.as_ref(), &cx)?,
+            Place::Worker => self.workers.run(self.engine.options.worker.as_ref(), self.slot.gpu, &cx)?,
             Place::Here => self.spec.kind.run(&cx)?,
         }
         Ok(reporter.told.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
@@ -267,8 +271,11 @@ impl Attempt<'_> {
     }
 
     fn record(&self, outputs: BTreeMap<String, Artifact>, told: Told, begun: jiff::Timestamp, seconds: f64) -> Record {
-        let (mut cost, mut provenance) = (told.figures, provenance(device(self.engine, self.spec), begun));
+        let (mut cost, mut provenance) = (told.figures, self.provenance(begun));
         cost.insert("wall_seconds".into(), seconds);
+        if self.slot.was_shared() {
+            cost.insert(GPU_SHARED.into(), 1.0);
+        }
         provenance.extend(told.facts);
         Record {
             format: RECORD_FORMAT,
@@ -283,20 +290,20 @@ impl Attempt<'_> {
             provenance,
         }
     }
-}
 
-fn provenance(device: &str, begun: jiff::Timestamp) -> BTreeMap<String, String> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    [
-        ("host", host),
-        ("device", device.to_owned()),
-        ("qapipe", env!("CARGO_PKG_VERSION").to_owned()),
-        ("started", begun.to_string()),
-        ("finished", jiff::Timestamp::now().to_string()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect()
+    /// Where and when it ran, as far as the engine knows. A worker says what its device is called.
+    fn provenance(&self, begun: jiff::Timestamp) -> BTreeMap<String, String> {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let facts = [
+            ("host", host),
+            ("device", device(self.engine, self.spec, self.slot)),
+            ("qapipe", env!("CARGO_PKG_VERSION").to_owned()),
+            ("started", begun.to_string()),
+            ("finished", jiff::Timestamp::now().to_string()),
+        ];
+        let gpu = self.slot.gpu.map(|gpu| ("gpu", cuda(gpu)));
+        facts.into_iter().chain(gpu).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::cell::Cell;
 use crate::check_value::{Canonical, Checked, Checker};
+use crate::device::Devices;
 use crate::kind::StageKind;
 use crate::kinds::Kinds;
 use crate::name::{is_name, no_name, shown};
@@ -19,8 +20,14 @@ use crate::values::Values;
 
 /// Hints that every kind takes.
 pub(crate) const COMMON_HINTS: &[Param] = &[
-    Param::hint("device", Ty::Str, Default::Absent, "Where the stage runs: auto, cpu, cuda, or cuda:N."),
+    Param::hint("device", Ty::Str, Default::Absent, "Where the stage runs: auto, cpu, cuda (one of the run's GPUs), or cuda:N."),
     Param::hint("threads", Ty::Int { min: 1, max: i64::MAX }, Default::Absent, "Threads that the stage may use."),
+    Param::hint(
+        "exclusive",
+        Ty::Bool,
+        Default::Absent,
+        "Whether nothing else of the run goes on beside the stage, so that its times are its own.",
+    ),
 ];
 
 /// The parameter that every kind takes that draws random numbers.
@@ -251,13 +258,12 @@ impl StageCheck<'_, '_> {
 
     fn device(&mut self, node: &Node) {
         let Some(text) = node.as_text() else { return };
-        let numbered = text.strip_prefix("cuda:").is_some_and(|number| number.parse::<u16>().is_ok());
-        if !matches!(text, "auto" | "cpu" | "cuda") && !numbered {
-            let text = shown(text);
-            self.checker.sink.push(&node.span, || {
-                Problem::new("`hints.device` wants auto, cpu, cuda, or cuda:N").label(format!("`{text}` is none of them"))
-            });
-        }
+        let label = match text.parse() {
+            Ok(Devices::Cuda(gpus)) if gpus.len() > 1 => "a stage runs on one device".to_owned(),
+            Ok(_) => return,
+            Err(_) => format!("`{}` is none of them", shown(text)),
+        };
+        self.checker.sink.push(&node.span, || Problem::new("`hints.device` wants auto, cpu, cuda, or cuda:N").label(label));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::fingerprint::{self, Facets, NEUTRAL_HINTS};
 use crate::kind::Place;
 use crate::pipeline::{InputSpec, Source, StageSpec};
 use crate::reason::Reason;
-use crate::resources::{gpu, threads};
+use crate::resources::{gpus, threads};
 
 /// A stage whose inputs are known.
 #[derive(Clone, Debug)]
@@ -160,12 +160,12 @@ impl<'a> Decider<'a> {
     }
 
     /// The device, the platform and the hints are part of the key only where results must repeat bit for bit; on the CPU that takes the
-    /// same number of threads, and everywhere the same micro-batches.
+    /// same number of threads, and everywhere the same micro-batches. Which of several equal GPUs it is matters nowhere.
     fn keyed_device(&self, spec: &StageSpec) -> Option<String> {
         if !self.engine.pipeline.strict || spec.kind.place_of(&spec.values) == Place::Here {
             return None;
         }
-        let on_gpu = gpu(self.engine, spec).is_some();
+        let on_gpu = !gpus(self.engine, spec).is_empty();
         let device = if on_gpu { "cuda".to_owned() } else { format!("cpu, threads {}", threads(self.engine, spec)) };
         let platform = self.engine.options.platform.as_ref().map(|platform| format!(", {platform}")).unwrap_or_default();
         let hints = spec.values.get("hints").and_then(serde_json::Value::as_object).into_iter().flatten();
@@ -220,11 +220,6 @@ impl Engine {
         let key = self.last.key(stage)?;
         self.store.record(key).ok().flatten().or_else(|| self.away.noted(&self.store, key))
     }
-}
-
-/// The device that a stage runs on: its hint, else the run's.
-pub(crate) fn device<'a>(engine: &'a Engine, spec: &'a StageSpec) -> &'a str {
-    spec.values.text("hints.device").unwrap_or(&engine.options.device)
 }
 
 /// A store's error as a stage's.

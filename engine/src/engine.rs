@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::away::{Away, Warning};
 use crate::decide::Decider;
+use crate::device::{Devices, Gpus};
 use crate::graph::Graph;
 use crate::history;
 use crate::last::Last;
@@ -21,8 +22,12 @@ use crate::worker::WorkerCommand;
 pub struct Options {
     /// Threads that stages share.
     pub jobs: usize,
-    /// `cpu`, `cuda:N`, or `auto`.
-    pub device: String,
+    /// Where stages run that use tensors.
+    pub devices: Devices,
+    /// Whether stages may share a GPU where what they took of it last time fits together.
+    pub share_gpus: bool,
+    /// What knows the GPUs; nothing where nobody does.
+    pub gpus: Option<Arc<dyn Gpus>>,
     /// Whether independent stages go on after a failure.
     pub keep_going: bool,
     /// Stages to run again although their result is there; they are targets too.
@@ -51,7 +56,9 @@ impl std::default::Default for Options {
     fn default() -> Self {
         Self {
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
-            device: "auto".into(),
+            devices: Devices::Auto,
+            share_gpus: false,
+            gpus: None,
             keep_going: false,
             force: Vec::new(),
             targets: Vec::new(),

@@ -89,6 +89,9 @@ pub enum Event {
         because: String,
         /// Seconds it took last time, if known.
         expected_seconds: Option<f64>,
+        /// The GPU that it has: `cuda:0`.
+        #[serde(default)]
+        gpu: Option<String>,
     },
     /// A stage advanced.
     Progress {

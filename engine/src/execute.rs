@@ -1,8 +1,5 @@
 //! Running a pipeline: settle what is there, run what is not, as far as the resources allow.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
@@ -20,8 +17,11 @@ use crate::journal::Journal;
 use crate::outcome::{Outcome, StageOutcome, StageState};
 use crate::pipeline::Source;
 use crate::placed::Written;
+use crate::plan::wall_seconds;
+use crate::priority::urgency;
 use crate::pusher::{self, Parcel};
-use crate::resources::{Cost, Resources};
+use crate::queue::Queue;
+use crate::resources::{Resources, Slot, Wanted, gpus, has_choice};
 use crate::worker::Workers;
 
 impl Engine {
@@ -99,10 +99,8 @@ struct Run<'a> {
     missing: Vec<usize>,
     /// Stages of which the last upstream result has just come.
     decidable: Vec<usize>,
-    /// Stages that are `Ready`, in the order of the file.
-    ready: BTreeSet<usize>,
-    /// For each key that one stage is to compute, the other stages that wait for that: two of one run never meet at the lock.
-    equals: HashMap<Digest, Vec<usize>>,
+    /// Stages that are `Ready`.
+    queue: Queue,
     /// After a failure no new stage starts, unless it was one of a matrix, or the user asked to keep going.
     stopping: bool,
     /// Where results go that are to be sent to the remote.
@@ -119,8 +117,8 @@ impl<'a> Run<'a> {
             states[stage] = State::Open;
             missing[stage] = engine.graph.dependencies(stage).len();
         }
-        let (decidable, ready, equals) = (Vec::new(), BTreeSet::new(), HashMap::new());
-        Self { engine, observer, cancel, workers, id, states, missing, decidable, ready, equals, stopping: false, parcels: Weak::new() }
+        let (decidable, queue) = (Vec::new(), Queue::new(Resources::new(engine.options.jobs, engine.options.share_gpus)));
+        Self { engine, observer, cancel, workers, id, states, missing, decidable, queue, stopping: false, parcels: Weak::new() }
     }
 
     /// Takes everything that is there already.
@@ -140,17 +138,17 @@ impl<'a> Run<'a> {
     /// Runs what is left, side by side as far as the resources allow.
     fn go(&mut self) {
         let (sender, receiver) = mpsc::channel::<Message>();
-        let mut resources = Resources::new(self.engine.options.jobs);
+        self.prepare();
         std::thread::scope(|scope| {
             let _parcels = self.start_pusher(scope);
             let mut running = 0;
             loop {
                 self.decide_open();
-                running += self.start_ready(scope, &mut resources, &sender);
+                running += self.start_ready(scope, &sender);
                 if running > 0 {
                     let Ok((stage, result)) = receiver.recv() else { break };
                     running -= 1;
-                    resources.release(stage);
+                    self.queue.give_back(stage);
                     self.finish(stage, result);
                 } else if self.decidable.is_empty() {
                     break;
@@ -158,6 +156,51 @@ impl<'a> Run<'a> {
             }
         });
         self.block_rest();
+    }
+
+    /// Before the first stage starts: which come first, and which GPUs there are. Where nothing is to be done, nobody asks.
+    fn prepare(&mut self) {
+        if self.in_state(|state| matches!(state, State::Open | State::Ready(_))).next().is_none() {
+            return;
+        }
+        let due: Vec<usize> = self.in_state(|state| matches!(state, State::Open | State::Ready(_) | State::Away(_))).collect();
+        let known = |stage: usize| self.record(stage).and_then(wall_seconds);
+        let seconds = |stage: usize| known(stage).or_else(|| self.engine.expected_seconds(&self.engine.pipeline.stages[stage].name));
+        let done = self.in_state(|state| matches!(state, State::Done { .. })).filter_map(|stage| Some((stage, known(stage)?)));
+        let urgency = urgency(self.engine, &due, &seconds, &done.collect::<Vec<_>>());
+        self.queue.rank(urgency);
+        self.look_at_gpus();
+    }
+
+    fn in_state(&self, wanted: fn(&State) -> bool) -> impl Iterator<Item = usize> {
+        self.engine.selected.iter().copied().filter(move |&stage| wanted(&self.states[stage]))
+    }
+
+    /// Learns which GPUs there are, where a stage may get one of several or share one. Those that were named have to be there.
+    fn look_at_gpus(&mut self) {
+        let Some(first) = self.first_with_a_choice() else { return };
+        let Some(memory) = self.engine.options.gpus.as_ref().and_then(|gpus| gpus.memory()) else { return };
+        if let Some(error) = self.engine.options.devices.lacking(memory.len()) {
+            let key = match &self.states[first] {
+                State::Ready(keyed) => Some(keyed.key),
+                _ => None,
+            };
+            self.fail(first, error, key);
+            if let Some(key) = key {
+                self.release(key, None);
+            }
+        }
+        self.queue.learn(memory);
+    }
+
+    /// The first stage that may run and for which it hangs on the GPUs, on which one and when.
+    fn first_with_a_choice(&self) -> Option<usize> {
+        let mut may_run = self.in_state(|state| match state {
+            State::Open => true,
+            State::Ready(keyed) => matches!(keyed.verdict, Verdict::Run(_)),
+            _ => false,
+        });
+        may_run.find(|&stage| has_choice(self.engine, &gpus(self.engine, &self.engine.pipeline.stages[stage])))
     }
 
     fn is_stopping(&self) -> bool {
@@ -260,20 +303,18 @@ impl<'a> Run<'a> {
 
     /// Makes a stage ready, unless an equal one is to compute its result.
     fn line_up(&mut self, stage: usize, keyed: Arc<Keyed>) {
-        match self.equals.entry(keyed.key) {
-            Entry::Occupied(mut equals) => equals.get_mut().push(stage),
-            Entry::Vacant(equals) => {
-                equals.insert(Vec::new());
-                self.ready.insert(stage);
-            }
-        }
+        let wanted = match keyed.verdict {
+            Verdict::Fetch(..) => Wanted::FETCH,
+            _ => Wanted::of(self.engine, &self.engine.pipeline.stages[stage]),
+        };
+        self.queue.line_up(stage, keyed.key, wanted);
         self.states[stage] = State::Ready(keyed);
     }
 
     /// No stage computes this key any more. Those that waited for it take the result if this run computed it, even where they are forced:
     /// it is new. Otherwise they are decided anew.
     fn release(&mut self, key: Digest, computed: Option<&Arc<Record>>) {
-        for stage in self.equals.remove(&key).unwrap_or_default() {
+        for stage in self.queue.release(&key) {
             let mut decided = self.decide(stage);
             if let (Ok(keyed), Some(record)) = (&mut decided, computed)
                 && keyed.key == key
@@ -322,36 +363,23 @@ impl<'a> Run<'a> {
     }
 
     /// Starts ready stages for which there is room now; gives how many.
-    fn start_ready<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, resources: &mut Resources, sender: &mpsc::Sender<Message>) -> usize
+    fn start_ready<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, sender: &mpsc::Sender<Message>) -> usize
     where
         'a: 'scope,
     {
         let mut started = 0;
-        while let Some(stage) = self.next_with_room(resources) {
-            self.ready.remove(&stage);
+        while !self.is_stopping()
+            && let Some((stage, slot)) = self.queue.next()
+        {
             match self.as_of_now(stage) {
                 Some(keyed) => {
-                    self.start(scope, stage, keyed, sender.clone());
+                    self.start(scope, stage, keyed, slot, sender.clone());
                     started += 1;
                 }
-                None => resources.release(stage),
+                None => self.queue.give_back(stage),
             }
         }
         started
-    }
-
-    fn next_with_room(&self, resources: &mut Resources) -> Option<usize> {
-        if self.is_stopping() || resources.are_used_up() {
-            return None;
-        }
-        self.ready.iter().copied().find(|&stage| resources.take(stage, self.cost(stage)))
-    }
-
-    fn cost(&self, stage: usize) -> Cost {
-        match &self.states[stage] {
-            State::Ready(keyed) if matches!(keyed.verdict, Verdict::Fetch(..)) => Cost::FETCH,
-            _ => Cost::of(self.engine, &self.engine.pipeline.stages[stage]),
-        }
     }
 
     /// A stage may have waited long for its turn. If files that it reads were edited meanwhile, it is decided anew.
@@ -373,8 +401,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, stage: usize, keyed: Arc<Keyed>, sender: mpsc::Sender<Message>)
-    where
+    fn start<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        stage: usize,
+        keyed: Arc<Keyed>,
+        slot: Slot,
+        sender: mpsc::Sender<Message>,
+    ) where
         'a: 'scope,
     {
         self.states[stage] = State::Running(Arc::clone(&keyed));
@@ -386,7 +420,17 @@ impl<'a> Run<'a> {
         let upstream = upstream.filter_map(here).collect();
         let (engine, observer, cancel, workers, run) = (self.engine, self.observer, self.cancel, self.workers, self.id);
         scope.spawn(move || {
-            let attempt = Attempt { engine, observer, cancel, workers, run, spec: &engine.pipeline.stages[stage], keyed: &keyed, upstream };
+            let attempt = Attempt {
+                engine,
+                observer,
+                cancel,
+                workers,
+                run,
+                spec: &engine.pipeline.stages[stage],
+                keyed: &keyed,
+                slot: &slot,
+                upstream,
+            };
             // The run has ended if nobody listens.
             let _ = sender.send((stage, attempt.execute()));
         });

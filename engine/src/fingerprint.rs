@@ -9,7 +9,7 @@ use crate::pipeline::StageSpec;
 use crate::values::Values;
 
 /// Hints that no bit of a result hangs on, on a device and with a number of threads that are told apart from them.
-pub const NEUTRAL_HINTS: [&str; 3] = ["device", "threads", "checkpoint_seconds"];
+pub const NEUTRAL_HINTS: [&str; 4] = ["device", "threads", "exclusive", "checkpoint_seconds"];
 
 /// The named ingredients of a fingerprint (`kind`, `version`, `params.train.lr`, `input.model`, `seed`) as short texts.
 /// Stored in the action record, so that `why` can compare.

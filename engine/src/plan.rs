@@ -1,18 +1,20 @@
 //! What a run would do. Planning runs nothing and writes only what can be lost: digests of files, and what the remote said that it has.
 
-use qapipe_cache::Digest;
+use qapipe_cache::{Digest, Record};
 
 use crate::decide::{Keyed, Settled, Verdict};
 use crate::engine::{Engine, EngineError};
-use crate::kind::Place;
+use crate::forecast::forecast;
 use crate::reason::Reason;
-use crate::resources::gpu;
+use crate::resources::{gpu_peak, gpus};
 
 /// What a run would do, stage by stage.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The stages in topological order.
     pub stages: Vec<Planned>,
+    /// Seconds that a run would take with its stages side by side, where it is known of each that may run how long it took last time.
+    pub side_by_side_seconds: Option<f64>,
 }
 
 /// What a run would do with one stage.
@@ -28,6 +30,8 @@ pub struct Planned {
     pub expected_seconds: Option<f64>,
     /// Whether it would take a GPU.
     pub gpu: bool,
+    /// Bytes that it held of a GPU at most last time, if it may run on one.
+    pub gpu_bytes: Option<u64>,
 }
 
 /// What a run would do with a stage.
@@ -72,10 +76,17 @@ impl Engine {
     /// When an input or the store cannot be read.
     pub fn plan(&self) -> Result<Plan, EngineError> {
         let settled = self.decider().settle();
-        let stages = self.selected.iter().map(|&stage| self.planned(stage, &settled)).collect::<Result<_, _>>()?;
+        let stages: Vec<Planned> = self.selected.iter().map(|&stage| self.planned(stage, &settled)).collect::<Result<_, _>>()?;
         // A read-only store still plans; it only reads more the next time.
         let _ = self.stats.save();
-        Ok(Plan { stages })
+        let side_by_side_seconds = self.forecast(&stages);
+        Ok(Plan { stages, side_by_side_seconds })
+    }
+
+    fn forecast(&self, planned: &[Planned]) -> Option<f64> {
+        let due = self.selected.iter().zip(planned).filter(|(_, planned)| !planned.decision.is_there());
+        let due: Option<Vec<(usize, f64)>> = due.map(|(&stage, planned)| Some((stage, planned.expected_seconds?))).collect();
+        due.filter(|due| !due.is_empty()).map(|due| forecast(self, &due))
     }
 
     pub(crate) fn planned(&self, stage: usize, settled: &Settled) -> Result<Planned, EngineError> {
@@ -89,10 +100,11 @@ impl Engine {
             Some(Err(error)) => return Err(EngineError::Input { stage: spec.name.clone(), error: error.clone() }),
             None => (None, Decision::Maybe { after: self.unknown_before(stage, settled) }),
         };
-        let expected_seconds = (!decision.is_there()).then(|| self.expected_seconds(&spec.name)).flatten();
-        let gpu =
-            !matches!(decision, Decision::Fetch { .. }) && spec.kind.place_of(&spec.values) == Place::Worker && gpu(self, spec).is_some();
-        Ok(Planned { stage: spec.name.clone(), key, decision, expected_seconds, gpu })
+        let last = (!decision.is_there()).then(|| self.last_record(&spec.name)).flatten();
+        let expected_seconds = last.as_ref().and_then(wall_seconds);
+        let gpu = !matches!(decision, Decision::Fetch { .. }) && !gpus(self, spec).is_empty();
+        let gpu_bytes = last.as_ref().filter(|_| gpu).and_then(gpu_peak);
+        Ok(Planned { stage: spec.name.clone(), key, decision, expected_seconds, gpu, gpu_bytes })
     }
 
     fn unknown_before(&self, stage: usize, settled: &Settled) -> Vec<String> {
@@ -103,6 +115,11 @@ impl Engine {
 
     /// Wall-clock seconds of a stage's last execution.
     pub(crate) fn expected_seconds(&self, stage: &str) -> Option<f64> {
-        self.last_record(stage)?.cost.get("wall_seconds").copied()
+        wall_seconds(&self.last_record(stage)?)
     }
+}
+
+/// Wall-clock seconds of the execution that gave a result.
+pub(crate) fn wall_seconds(record: &Record) -> Option<f64> {
+    record.cost.get("wall_seconds").copied()
 }

@@ -91,23 +91,30 @@ pub(crate) struct Workers(Mutex<Vec<Worker>>);
 
 impl Workers {
     /// Runs a stage in a worker that waits, or in a new one.
-    pub(crate) fn run(&self, command: Option<&WorkerCommand>, cx: &StageCx<'_>) -> Result<(), StageError> {
-        let mut worker = match self.waiting(cx.request) {
+    pub(crate) fn run(&self, command: Option<&WorkerCommand>, gpu: Option<u16>, cx: &StageCx<'_>) -> Result<(), StageError> {
+        let mut worker = match self.waiting(&cx.request.folder, gpu) {
             Some(worker) => worker,
             None => Worker::start(command, cx.request)?,
         };
+        worker.gpu = gpu;
         if worker.run(cx)? {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         }
         Ok(())
     }
 
-    /// One that was started for stages of the same folder.
-    fn waiting(&self, request: &Request) -> Option<Worker> {
+    /// One that was started for stages of the same folder, and that has used this GPU or none: what CUDA takes of a GPU for a process is taken
+    /// until the process ends. So others end that wait with memory of the GPU.
+    fn waiting(&self, folder: &Path, gpu: Option<u16>) -> Option<Worker> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain_mut(|worker| worker.is_alive());
-        let at = waiting.iter().position(|worker| worker.folder == request.folder)?;
-        Some(waiting.swap_remove(at))
+        let place = |gpu| waiting.iter().position(|worker| worker.folder == folder && worker.gpu == gpu);
+        let found = place(gpu).or_else(|| place(None)).map(|at| waiting.swap_remove(at));
+        let idle: Vec<Worker> = waiting.extract_if(.., |worker| gpu.is_some() && worker.gpu == gpu).collect();
+        // Nobody else has to wait until they have ended.
+        drop(waiting);
+        drop(idle);
+        found
     }
 }
 
@@ -123,6 +130,8 @@ enum Heard {
 struct Worker {
     /// What it was started in.
     folder: PathBuf,
+    /// The GPU that it has used.
+    gpu: Option<u16>,
     child: Child,
     /// None once it has ended.
     group: Option<Group>,
@@ -147,7 +156,7 @@ impl Worker {
         listen(child.stdout.take(), &ended, &sender, Heard::Out);
         listen(child.stderr.take(), &ended, &sender, Heard::Err);
         let (folder, input) = (request.folder.clone(), child.stdin.take());
-        Ok(Self { folder, child, group: Some(group), input, heard, open: 2, ended })
+        Ok(Self { folder, gpu: None, child, group: Some(group), input, heard, open: 2, ended })
     }
 
     fn is_alive(&mut self) -> bool {

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use project::{Project, Run};
 use qapipe_engine::{
-    ArtifactType, Default, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageOutcome, StageState,
-    Ty, Values, WorkerCommand,
+    ArtifactType, Default, Devices, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageOutcome,
+    StageState, Ty, Values, WorkerCommand,
 };
 
 struct Heavy;
@@ -159,7 +159,7 @@ fn on_the_cpu_it_is_alone_unless_it_was_given_threads() {
         let project = project("echo x >> in; sleep 0.6; wc -l < in >> most; sed -i 1d in; echo 5 > \"$y\"; echo '{\"say\":\"done\"}'");
         project
             .write("pipeline.toml", &format!("[stages.a]\nkind = \"heavy\"\n{hints}\n[stages.b]\nkind = \"heavy\"\nseed = 1\n{hints}\n"));
-        project.run_with(Options { jobs: 2, device: "cpu".into(), ..options(&project) });
+        project.run_with(Options { jobs: 2, devices: Devices::Cpu, ..options(&project) });
         project.read("most").split_whitespace().map(|count| count.parse::<u32>().unwrap()).max().unwrap()
     };
     assert_eq!((both(""), both("hints = { threads = 1 }")), (1, 2));
@@ -176,7 +176,7 @@ fn one_after_the_other(project: &Project, stages: u32, keep_going: bool) -> (Run
     let text = (0..stages).map(|stage| format!("[stages.h{stage}]\nkind = \"heavy\"\nseed = {stage}\n"));
     project.write("pipeline.toml", &text.collect::<String>());
     project.write("worker", &format!("#!/bin/sh\n{WAITS}"));
-    let run = project.run_with(Options { jobs: 1, device: "cpu".into(), keep_going, ..options(project) });
+    let run = project.run_with(Options { jobs: 1, devices: Devices::Cpu, keep_going, ..options(project) });
     let text = |stage: &StageOutcome| {
         let record = stage.record.as_ref()?;
         std::fs::read_to_string(project.store().path(&record.outputs["y"])).ok()

@@ -9,7 +9,10 @@ use tch::{Cuda, Device, Tensor};
 use crate::error::{NnError, Result};
 use crate::shim;
 
-/// What libtorch and its devices are, for `env` and for the rows of results.
+/// Version of libtorch that this was built for.
+pub const LIBTORCH: &str = "2.11.0";
+
+/// What libtorch and its devices are, for `env`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DeviceInfo {
     /// Version of libtorch that this was built for.
@@ -127,13 +130,22 @@ pub fn info() -> DeviceInfo {
         Ok(true) => None,
     };
     let count = if no_cuda.is_none() { usize::try_from(Cuda::device_count()).unwrap_or(0) } else { 0 };
-    DeviceInfo { libtorch: "2.11.0", folder: library_folder(), threads: threads(), cuda: (0..count).map(cuda_device).collect(), no_cuda }
+    DeviceInfo { libtorch: LIBTORCH, folder: library_folder(), threads: threads(), cuda: (0..count).map(cuda_device).collect(), no_cuda }
 }
 
 /// What one CUDA device is.
 fn cuda_device(index: usize) -> CudaDevice {
-    let memory = shim::memory(Device::Cuda(index)).ok().and_then(|memory| u64::try_from(memory.total).ok());
+    let memory = shim::total_memory(Device::Cuda(index)).ok().and_then(|total| u64::try_from(total).ok());
     CudaDevice { name: device_name(index), memory }
+}
+
+/// The marketing name of a CUDA device. Unlike [`info`] this does nothing on any device.
+#[must_use]
+pub fn name(device: Device) -> Option<String> {
+    match device {
+        Device::Cuda(index) => device_name(index),
+        _ => None,
+    }
 }
 
 /// The name of a CUDA device, asked of the loaded CUDA half: `at::cuda::getDeviceProperties`, whose result begins with the name.

@@ -95,7 +95,8 @@ unsafe extern "C" {
     fn qapipe_seed(device: i32, seed: u64) -> *mut c_char;
     fn qapipe_synchronize(device: i32) -> *mut c_char;
     fn qapipe_deterministic(on: bool) -> *mut c_char;
-    fn qapipe_memory(device: i32, allocated: *mut i64, peak: *mut i64, reserved: *mut i64, total: *mut i64) -> *mut c_char;
+    fn qapipe_memory(device: i32, allocated: *mut i64, peak: *mut i64, reserved: *mut i64) -> *mut c_char;
+    fn qapipe_total_memory(device: i32, total: *mut i64) -> *mut c_char;
     fn qapipe_reset_peak(device: i32) -> *mut c_char;
     fn qapipe_give_back();
     fn qapipe_pin(out: *mut Raw, tensor: Raw) -> *mut c_char;
@@ -452,22 +453,29 @@ pub(crate) fn deterministic(on: bool) -> Result<()> {
     unsafe { checked(qapipe_deterministic(on)) }
 }
 
-/// Memory of a CUDA device in bytes.
+/// Memory that the caching allocator has of a CUDA device, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) allocated: i64,
     pub(crate) peak: i64,
     pub(crate) reserved: i64,
-    pub(crate) total: i64,
 }
 
 /// What the caching allocator of a CUDA device holds and held.
 pub(crate) fn memory(device: Device) -> Result<Memory> {
     let mut memory = Memory::default();
-    let Memory { allocated, peak, reserved, total } = &mut memory;
-    // SAFETY: the four pointers are of live numbers.
-    unsafe { checked(qapipe_memory(index(device), allocated, peak, reserved, total))? };
+    let Memory { allocated, peak, reserved } = &mut memory;
+    // SAFETY: the three pointers are of live numbers.
+    unsafe { checked(qapipe_memory(index(device), allocated, peak, reserved))? };
     Ok(memory)
+}
+
+/// Bytes of memory that a CUDA device has.
+pub(crate) fn total_memory(device: Device) -> Result<i64> {
+    let mut total = 0;
+    // SAFETY: the pointer is of a live number.
+    unsafe { checked(qapipe_total_memory(index(device), &raw mut total))? };
+    Ok(total)
 }
 
 /// Starts the measuring of the peak anew.

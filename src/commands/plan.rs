@@ -57,10 +57,14 @@ impl View<'_> {
             fields["key"] = json!(planned.key);
             fields["expected_seconds"] = json!(planned.expected_seconds);
             fields["gpu"] = json!(planned.gpu);
+            fields["gpu_bytes"] = json!(planned.gpu_bytes);
             fields
         };
         let stages: Vec<Value> = self.plan.stages.iter().map(stage).collect();
-        json!({ "pipeline": self.pipeline.name, "file": project::text(&self.pipeline.file), "done": self.plan.is_done(), "stages": stages })
+        json!({
+            "pipeline": self.pipeline.name, "file": project::text(&self.pipeline.file), "done": self.plan.is_done(),
+            "side_by_side_seconds": self.plan.side_by_side_seconds, "stages": stages,
+        })
     }
 }
 
@@ -84,12 +88,20 @@ fn state(planned: &Planned) -> (&'static str, Style) {
     }
 }
 
-/// Expected time in all, and the GPU that it takes.
+/// Expected time in all, and the GPU that each takes with what was held of it at most.
 fn time(stages: &[&Planned]) -> String {
     let due = stages.iter().filter(|planned| !planned.decision.is_there());
     let known: Vec<f64> = due.clone().filter_map(|planned| planned.expected_seconds).collect();
     let time = if known.is_empty() { String::new() } else { about(known.iter().sum()) };
-    if due.clone().any(|planned| planned.gpu) { format!("{time:<4} 1 GPU") } else { time }
+    if !due.clone().any(|planned| planned.gpu) {
+        return time;
+    }
+    let held = due
+        .filter_map(|planned| planned.gpu_bytes)
+        .max()
+        .filter(|bytes| *bytes > 0)
+        .map(|bytes| format!(" {}", human::bytes(bytes as f64)));
+    format!("{time:<4} 1 GPU{}", held.unwrap_or_default())
 }
 
 /// A decision as JSON.
@@ -118,6 +130,13 @@ fn because(decision: &Decision) -> String {
     }
 }
 
+/// Time in all, and what is left of it where stages run side by side.
+fn in_all(seconds: f64, side_by_side: Option<f64>) -> String {
+    let (all, shorter) = (about(seconds), side_by_side.map(about));
+    let shorter = shorter.filter(|shorter| *shorter != all).map(|shorter| format!(", {shorter} side by side"));
+    format!("; {all} in all{}", shorter.unwrap_or_default())
+}
+
 fn summary(plan: &Plan) -> String {
     let count = |wanted: fn(&Decision) -> bool| plan.stages.iter().filter(|planned| wanted(&planned.decision)).count();
     let run = count(|decision| matches!(decision, Decision::Run(_)));
@@ -131,7 +150,7 @@ fn summary(plan: &Plan) -> String {
     let known: Vec<f64> = plan.stages.iter().filter_map(|planned| planned.expected_seconds).collect();
     let time = match known.len() {
         0 => String::new(),
-        all if all == run + maybe => format!("; {} in all", about(known.iter().sum())),
+        all if all == run + maybe => in_all(known.iter().sum(), plan.side_by_side_seconds),
         some => format!("; {} for the {some} whose time is known", about(known.iter().sum())),
     };
     let maybe = if maybe > 0 { format!(", {maybe} maybe") } else { String::new() };

@@ -56,6 +56,7 @@ fn prepare(args: Run) -> (std::path::PathBuf, Options, Vec<qapipe_engine::Overri
         targets,
         cells: args.work.cells,
         left_over: args.failed,
+        share_gpus: args.share_gpus,
         offline: args.offline,
         ..args.work.machine.options()
     };

@@ -1,16 +1,17 @@
 //! What the commands share: where to print, which store, how to come by an engine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use qapipe_cache::Store;
-use qapipe_engine::{Engine, EngineError, Graph, Options, Override, Pipeline, WorkerCommand};
+use qapipe_engine::{Engine, EngineError, Gpus, Graph, Options, Override, Pipeline, WorkerCommand};
 
 use crate::failure::Failure;
 use crate::kinds::kinds;
 use crate::printer::Printer;
 use crate::project;
 use crate::settings::{self, Behind};
-use crate::torch;
+use crate::torch::{self, Torch};
 
 /// The surroundings of one command.
 pub(crate) struct Session {
@@ -31,7 +32,9 @@ impl Session {
         pipeline.check_files_of(options.selected(&Graph::of(&pipeline)).map_err(EngineError::from)?)?;
         let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
         let behind = if options.offline { Behind::default() } else { settings::remote(&pipeline.folder)? };
-        let options = Options { worker: project::worker().map(worker_command), remote: behind.remote, push: behind.push, ..options };
+        let worker = project::worker();
+        let gpus = worker.clone().map(|worker| Arc::new(Torch(worker)) as Arc<dyn Gpus>);
+        let options = Options { worker: worker.map(worker_command), gpus, remote: behind.remote, push: behind.push, ..options };
         let options = if pipeline.strict { torch::pin(options)? } else { options };
         Ok(Engine::new(store, pipeline, options)?)
     }

@@ -63,9 +63,11 @@ fn kinds_are_listed_and_explained() {
 
     Hints (under `hints = { … }`; they change how fast or where, never the result):
       device  text
-          Where the stage runs: auto, cpu, cuda, or cuda:N.
+          Where the stage runs: auto, cpu, cuda (one of the run's GPUs), or cuda:N.
       threads  whole number, 1 or more
           Threads that the stage may use.
+      exclusive  true or false
+          Whether nothing else of the run goes on beside the stage, so that its times are its own.
     ");
     let unknown = project.qapipe(&["kinds", "fintune"]).code(2);
     assert!(unknown.err.contains("'fine-tune'"), "{}", unknown.err);

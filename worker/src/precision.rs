@@ -48,8 +48,10 @@ pub fn prepare(cx: &StageCx<'_>) -> Result<Device, Error> {
     let place = device::resolve(&cx.request.device)?;
     device::set_threads(cx.request.threads);
     device::set_deterministic(cx.request.strict)?;
+    // What the stages before held is none of this one's.
+    device::reset_peak_memory(place)?;
     cx.reporter.fact("device", &name(place));
-    cx.reporter.fact("libtorch", device::info().libtorch);
+    cx.reporter.fact("libtorch", device::LIBTORCH);
     cx.reporter.fact("threads", &cx.request.threads.to_string());
     Ok(place)
 }
@@ -74,6 +76,5 @@ pub fn word(kind: Kind) -> &'static str {
 /// A device's name for results: the GPU's own, or `cpu`.
 pub fn name(place: Device) -> String {
     let Some(index) = index(place) else { return "cpu".to_owned() };
-    let known = device::info().cuda.into_iter().nth(index).and_then(|device| device.name);
-    known.unwrap_or_else(|| format!("cuda:{index}"))
+    device::name(place).unwrap_or_else(|| format!("cuda:{index}"))
 }

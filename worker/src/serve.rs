@@ -7,9 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use qapipe_engine::{CANCEL, ErrorClass, QUIET, Reporter, Request, Say, StageCx, StageError};
+use qapipe_engine::{CANCEL, ErrorClass, GPU_PEAK, QUIET, Reporter, Request, Say, StageCx, StageError};
 use qapipe_nn::device;
 
+use crate::figures;
 use crate::kinds::{Runner, runner};
 use crate::warm::Warm;
 
@@ -51,7 +52,16 @@ where
 fn answer<W: Write + Send>(line: &str, speaker: &Speaker<W>, cancel: &AtomicBool, warm: &Warm) -> Result<(), StageError> {
     let request: Request = serde_json::from_str(line).map_err(|e| StageError::bug(format!("the request cannot be read: {e}")))?;
     let run = runner(&request.kind).ok_or_else(|| StageError::bug(format!("the worker knows no kind {:?}", request.kind)))?;
-    guarded(run, &StageCx { request: &request, reporter: speaker, cancel }, warm)
+    guarded(run, &StageCx { request: &request, reporter: speaker, cancel }, warm)?;
+    tell_memory(&request, speaker);
+    Ok(())
+}
+
+/// What the stage held of its GPU: by that, the next run judges what fits beside it.
+#[allow(clippy::cast_precision_loss)]
+fn tell_memory(request: &Request, reporter: &dyn Reporter) {
+    let held = device::resolve(&request.device).ok().and_then(|place| figures::held(place).ok().flatten());
+    held.into_iter().for_each(|bytes| reporter.measure(GPU_PEAK, bytes as f64));
 }
 
 /// Reads the input on a thread of its own: requests, and `cancel` among them or the end, which both ask the stage that runs to stop. When the

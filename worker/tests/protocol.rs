@@ -87,6 +87,8 @@ fn a_stage_runs_reports_and_is_done() {
     assert!(said.iter().any(|say| matches!(say, Say::Measure { name, value } if name == "train_seconds" && *value > 0.0)));
     assert!(said.iter().any(|say| matches!(say, Say::Progress { done, total, unit, .. } if done == total && unit == "examples")));
     assert!(said.iter().any(|say| matches!(say, Say::Log { .. })));
+    let of_a_gpu = |say: &Say| matches!(say, Say::Measure { name, .. } if name == qapipe_engine::GPU_PEAK);
+    assert!(!said.iter().any(of_a_gpu), "what was not measured is not told");
     assert!(request.outputs["model"].join("model.safetensors").is_file());
 }
 

@@ -13,7 +13,7 @@ const SMALL: &str = "limit_train = 64\nlimit_dev = 8";
 /// A training's model, and its log but for the seconds.
 fn result(lab: &Lab, stage: &str, file: &str) -> (Vec<u8>, Vec<TrainingRow>) {
     let log: Vec<TrainingRow> = read_table(lab.path(&format!("{stage}.log"))).unwrap();
-    let log = log.into_iter().map(|row| TrainingRow { seconds: 0.0, ..row }).collect();
+    let log = log.into_iter().map(|row| TrainingRow { seconds: None, ..row }).collect();
     (lab.bytes(&format!("{stage}.model"), file), log)
 }
 

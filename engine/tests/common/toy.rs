@@ -16,6 +16,7 @@ const PARAMS: &[Param] = &[
     Param::optional("of", Ty::List(&Ty::RefOrPath(ANYTHING)), "What it reads, written after the text."),
     Param::with("constant", Ty::Bool, Default::Bool(false), "Whether it writes nothing but `constant`."),
     Param::optional("figure", Ty::Choice(&["nan", "one"]), "A figure that it measures."),
+    Param::optional("waits", Ty::Str, "A file that it waits for."),
     Param::with("slow", Ty::Bool, Default::Bool(false), "Whether it takes a while."),
     Param::optional("fails", Ty::Choice(&["failed", "full-disk", "panics", "bug"]), "How it fails."),
     Param::hint("batch", Ty::Int { min: 1, max: 64 }, Default::Int(1), "Nothing."),
@@ -71,6 +72,12 @@ impl StageKind for Toy {
         }
         if values.get("slow") == Some(&true.into()) {
             std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        if let Some(file) = values.text("waits") {
+            while !cx.request.folder.join(file).exists() {
+                cx.checkpoint()?;
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
         }
         if let Some(figure) = values.text("figure") {
             cx.reporter.measure("figure", if figure == "nan" { f64::NAN } else { 1.0 });

@@ -45,8 +45,9 @@ QAPIPE_API char* qapipe_deterministic(bool on) {
   return qapipe::guarded([&] { at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/false); });
 }
 
-// Bytes handed out by the caching allocator now, at the peak, held from the device at the peak, and the device's total.
-QAPIPE_API char* qapipe_memory(int32_t device, int64_t* allocated, int64_t* peak, int64_t* reserved, int64_t* total) {
+// Bytes handed out by the caching allocator now, at the peak, and held from the device at the peak. Does nothing on the device itself: a process
+// that has not used it takes no memory of it.
+QAPIPE_API char* qapipe_memory(int32_t device, int64_t* allocated, int64_t* peak, int64_t* reserved) {
   return qapipe::guarded([&] {
     auto index = static_cast<c10::DeviceIndex>(device);
     at::globalContext().lazyInitDevice(at::kCUDA);
@@ -55,7 +56,14 @@ QAPIPE_API char* qapipe_memory(int32_t device, int64_t* allocated, int64_t* peak
     *allocated = stats.allocated_bytes[aggregate].current;
     *peak = stats.allocated_bytes[aggregate].peak;
     *reserved = stats.reserved_bytes[aggregate].peak;
-    *total = static_cast<int64_t>(at::accelerator::getMemoryInfo(index).second);
+  });
+}
+
+// Bytes of memory that a device has.
+QAPIPE_API char* qapipe_total_memory(int32_t device, int64_t* total) {
+  return qapipe::guarded([&] {
+    at::globalContext().lazyInitDevice(at::kCUDA);
+    *total = static_cast<int64_t>(at::accelerator::getMemoryInfo(static_cast<c10::DeviceIndex>(device)).second);
   });
 }
 

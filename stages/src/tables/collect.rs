@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use qapipe_cache::{Artifact, CacheError, Digest, Record, Store};
 use qapipe_engine::{ArtifactType, Outcome, Pipeline, StageOutcome, StageState, keys_in};
 
-use super::lineage::{Chain, lineage};
+use super::lineage::{Chain, is_shared, lineage};
 use super::{Lineage, MetricsRow, PredictionRow, Row, StageRow, TrainingRow, read_table, write_table};
 use crate::error::Error;
 
@@ -59,6 +59,24 @@ struct Run<'a> {
     collected: Collected,
 }
 
+/// Where the rows of a stage come from.
+struct Origin<'a> {
+    lineage: Lineage,
+    chain: &'a Chain,
+    /// Whether other stages ran on its GPU at the time.
+    shared: bool,
+}
+
+impl Origin<'_> {
+    fn metrics(&self, row: MetricsRow) -> MetricsRow {
+        self.chain.add_costs(if self.shared { row.without_times() } else { row })
+    }
+
+    fn training(&self, row: TrainingRow) -> TrainingRow {
+        TrainingRow { seconds: row.seconds.filter(|_| !self.shared), ..row }
+    }
+}
+
 /// The table that an output of a type belongs to.
 fn table_of(artifact: ArtifactType) -> Option<&'static str> {
     match artifact {
@@ -90,18 +108,18 @@ impl Run<'_> {
             let chain = chain.get_or_insert_with(|| Chain::of(self.pipeline, at, &record_of));
             let from = self.store.path(artifact);
             let lineage = lineage(self.pipeline, at, record, chain);
-            self.table(table, &name, &from, &lineage, chain)?;
+            self.table(table, &name, &from, &Origin { lineage, chain, shared: is_shared(record) })?;
             self.collected.written.push(name);
         }
         Ok(())
     }
 
-    fn table(&self, table: &str, name: &str, from: &Path, lineage: &Lineage, chain: &Chain) -> Result<(), Error> {
+    fn table(&self, table: &str, name: &str, from: &Path, origin: &Origin<'_>) -> Result<(), Error> {
         let path = self.tables.join(name);
         match table {
-            "metrics" => beside(&path, lineage, read_table::<MetricsRow>(from)?.into_iter().map(|row| chain.add_costs(row)).collect()),
-            "predictions" => beside(&path, lineage, read_table::<PredictionRow>(from)?),
-            _ => beside(&path, lineage, read_table::<TrainingRow>(from)?),
+            "metrics" => beside(&path, &origin.lineage, read_table(from)?.into_iter().map(|row| origin.metrics(row)).collect()),
+            "predictions" => beside(&path, &origin.lineage, read_table::<PredictionRow>(from)?),
+            _ => beside(&path, &origin.lineage, read_table(from)?.into_iter().map(|row| origin.training(row)).collect()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use qapipe_cache::Record;
-use qapipe_engine::{Pipeline, Source};
+use qapipe_engine::{GPU_SHARED, Pipeline, Source};
 
 use super::{MetricsRow, table};
 
@@ -42,7 +42,11 @@ struct Answering {
 
 impl Answering {
     fn of(record: &Record) -> Self {
-        Self { cost: record.cost.clone(), facts: record.provenance.clone() }
+        let mut cost = record.cost.clone();
+        if is_shared(record) {
+            cost.retain(|name, _| !matches!(name.as_str(), "evaluate_seconds" | "throughput" | "energy_joules"));
+        }
+        Self { cost, facts: record.provenance.clone() }
     }
 
     /// Fills what a row does not know.
@@ -70,6 +74,8 @@ struct Costs {
     seconds: Option<f64>,
     memory: Option<f64>,
     energy: Option<f64>,
+    /// Whether times and energy of any of the trainings are no measure of it: then there is no sum either.
+    shared: bool,
 }
 
 impl Chain {
@@ -109,9 +115,9 @@ impl Chain {
     pub(super) fn add_costs(&self, row: MetricsRow) -> MetricsRow {
         let row = self.answering.fill(row);
         MetricsRow {
-            train_seconds: row.train_seconds.or(self.costs.seconds),
+            train_seconds: row.train_seconds.or(self.costs.seconds.filter(|_| !self.costs.shared)),
             train_peak_memory_bytes: row.train_peak_memory_bytes.or(self.costs.memory),
-            train_energy_joules: row.train_energy_joules.or(self.costs.energy),
+            train_energy_joules: row.train_energy_joules.or(self.costs.energy.filter(|_| !self.costs.shared)),
             ..row
         }
     }
@@ -124,6 +130,7 @@ impl Costs {
             (Some(a), Some(b)) => Some(a + b),
             (a, b) => a.or(b),
         };
+        self.shared |= cost("train_seconds").is_some() && record.is_some_and(is_shared);
         self.seconds = sum(self.seconds, cost("train_seconds"));
         self.energy = sum(self.energy, cost("energy_joules"));
         self.memory = match (self.memory, cost("peak_memory_bytes")) {
@@ -131,6 +138,11 @@ impl Costs {
             (a, b) => a.or(b),
         };
     }
+}
+
+/// Whether other stages ran on a stage's GPU beside it.
+pub(super) fn is_shared(record: &Record) -> bool {
+    record.cost.get(GPU_SHARED).is_some_and(|shared| *shared > 0.0)
 }
 
 /// The lineage of a stage's rows.
@@ -157,8 +169,8 @@ mod tests {
 
     use super::*;
 
-    /// The kinds that made the model of a stage, from the base model on.
-    fn made_of(student: &str) -> (Option<String>, Vec<&'static str>) {
+    /// A base model that is tuned and taught to a student, which is scored; and the place of the last stage.
+    fn study(student: &str) -> (Pipeline, usize) {
         let text = format!(
             r#"
             [stages.sample]
@@ -190,9 +202,58 @@ mod tests {
             "#
         );
         let pipeline = Pipeline::parse(&text, Path::new("study.toml"), &Kinds::new(crate::KINDS), &[]).unwrap();
-        let at = pipeline.stages.iter().position(|stage| stage.name == "scores").unwrap();
+        let at = pipeline.index("scores").unwrap();
+        (pipeline, at)
+    }
+
+    /// The kinds that made the model of a stage, from the base model on.
+    fn made_of(student: &str) -> (Option<String>, Vec<&'static str>) {
+        let (pipeline, at) = study(student);
         let chain = Chain::of(&pipeline, at, &|_| None);
         (chain.base, chain.stages.iter().map(|&at| pipeline.stages[at].kind.name()).collect())
+    }
+
+    /// The record of a training.
+    fn trained(shared: bool) -> Record {
+        let shared = shared.then_some((GPU_SHARED, 1.0));
+        let cost = [("train_seconds", 10.0), ("energy_joules", 100.0), ("peak_memory_bytes", 1e9)].into_iter().chain(shared);
+        Record {
+            format: qapipe_cache::RECORD_FORMAT,
+            fingerprint: qapipe_cache::Digest::of_bytes(b"training"),
+            kind: "fine-tune".into(),
+            stage: "tuned".into(),
+            pipeline: "study".into(),
+            run: "1".into(),
+            outputs: BTreeMap::new(),
+            facets: BTreeMap::new(),
+            cost: cost.map(|(name, value)| (name.to_owned(), value)).collect(),
+            provenance: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn times_of_a_training_beside_others_on_its_gpu_are_null_and_so_are_sums_with_them() {
+        let (pipeline, at) = study("layers = [0, 2]");
+        let (alone, shared) = (trained(false), trained(true));
+        let costs = |first: &Record, second: &Record| {
+            let record = |stage: usize| match pipeline.stages[stage].name.as_str() {
+                "tuned" => Some(first),
+                "small" => Some(second),
+                _ => None,
+            };
+            let row = Chain::of(&pipeline, at, &record).add_costs(MetricsRow::default());
+            (row.train_seconds, row.train_energy_joules, row.train_peak_memory_bytes)
+        };
+        assert_eq!(costs(&alone, &alone), (Some(20.0), Some(200.0), Some(1e9)));
+        assert_eq!(costs(&shared, &alone), (None, None, Some(1e9)), "memory is counted by process");
+    }
+
+    #[test]
+    fn times_of_answering_beside_others_are_null() {
+        let row = MetricsRow { exact: Some(50.0), throughput: Some(9.0), latency_p50_ms: Some(1.0), ..MetricsRow::default() };
+        assert_eq!(row.without_times(), MetricsRow { exact: Some(50.0), ..MetricsRow::default() });
+        let asked = Record { cost: BTreeMap::from([("throughput".into(), 3.0), (GPU_SHARED.into(), 1.0)]), ..trained(false) };
+        assert_eq!(Answering::of(&asked).fill(MetricsRow::default()).throughput, None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `metrics`: one row an evaluation, quality beside cost. A figure that was not measured is null.
+//! `metrics`: one row an evaluation, quality beside cost. A figure that was not measured is null, and so are times and energy where other stages
+//! ran on the GPU at the time.
 
 use super::table;
 
@@ -87,5 +88,12 @@ table! {
         latency_p95_ms: Option<f64>,
         /// Questions a second in large batches.
         throughput: Option<f64>,
+    }
+}
+
+impl MetricsRow {
+    /// The row of a stage beside which others ran on its GPU: what it took in time and energy says nothing of the model.
+    pub(super) fn without_times(self) -> Self {
+        Self { evaluate_seconds: None, energy_joules: None, latency_p50_ms: None, latency_p95_ms: None, throughput: None, ..self }
     }
 }

@@ -19,8 +19,8 @@ table! {
         examples: u64,
         /// Tokens seen so far.
         tokens: u64,
-        /// Seconds of training so far, without evaluations.
-        seconds: f64,
+        /// Seconds of training so far, without evaluations; null where other stages ran on the GPU at the time.
+        seconds: Option<f64>,
         /// Exact match on the held-out articles, in percent.
         eval_exact: Option<f64>,
         /// F1 on the held-out articles, in percent.

@@ -13,6 +13,15 @@ pub fn peak(place: Device) -> Result<Option<u64>, Error> {
     Ok(device::peak_memory(place)?.or_else(peak_of_process))
 }
 
+/// Most bytes that this process held of a GPU since its stage began: what no other process could have meanwhile. Nothing on the CPU. That the peak
+/// was measured anew within the stage makes no difference, since the allocator keeps what it holds until the stage's end.
+///
+/// # Errors
+/// Where the device is gone.
+pub fn held(place: Device) -> Result<Option<u64>, Error> {
+    Ok(device::memory(place)?.map(|memory| memory.reserved))
+}
+
 /// Starts the measuring of the peak anew: what the stages before held is none of this one's.
 ///
 /// # Errors

@@ -6,4 +6,4 @@ mod memory;
 
 pub use energy::Energy;
 pub use latency::{Latency, measure};
-pub use memory::{peak, reset_peak};
+pub use memory::{held, peak, reset_peak};

@@ -349,7 +349,7 @@ impl<'a, T: Trainee> Run<'a, T> {
             epoch,
             examples: self.examples,
             tokens: self.tokens,
-            seconds: self.seconds(),
+            seconds: Some(self.seconds()),
             ..TrainingRow::default()
         }
     }

@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
         let kind = qapipe_stages::KINDS.iter().find(|kind| kind.name() == request.kind);
         let inputs: BTreeMap<&String, &Digest> = request.inputs.iter().map(|(name, input)| (name, &input.digest)).collect();
         let place = if self.place.is_cuda() { "cuda" } else { "cpu" };
-        let exactly = request.strict.then(|| (crate::precision::name(self.place), request.threads, device::info().libtorch));
+        let exactly = request.strict.then(|| (crate::precision::name(self.place), request.threads, device::LIBTORCH));
         let parts = (&request.kind, kind.map(|kind| kind.version()), values, inputs, request.seed, place, exactly);
         let text = serde_json::to_vec(&parts).map_err(|error| Error::failed(format!("the training cannot be described: {error}")))?;
         Ok(Digest::of_bytes(&text))
