@@ -25,6 +25,7 @@ mod rename;
 mod repair;
 mod rows;
 mod scratch;
+mod stale;
 mod stat_cache;
 mod store;
 mod tree;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CacheError;
+use crate::stale::anew;
 
 /// A held lock; dropping it, or the death of the process, lets go.
 #[derive(Debug)]
@@ -28,13 +29,16 @@ pub struct Holder {
 impl Lock {
     /// Waits for the lock.
     pub(crate) fn acquire(path: &Path) -> Result<Self, CacheError> {
+        let wait = |file: &File| match file.lock() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
+            other => other.map(Some),
+        };
         loop {
-            let file = open(path)?;
-            match file.lock() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                other => other.map_err(CacheError::io(path))?,
-            }
-            if let Some(lock) = Self::confirm(path, file)? {
+            let locked = anew(|| {
+                let file = open(path)?;
+                wait(&file).map(|locked| locked.map(|()| file))
+            });
+            if let Some(lock) = Self::confirm(path, locked.map_err(CacheError::io(path))?) {
                 return Ok(lock);
             }
         }
@@ -43,29 +47,33 @@ impl Lock {
     /// Takes the lock if nobody holds it.
     pub(crate) fn try_acquire(path: &Path) -> Result<Option<Self>, CacheError> {
         loop {
-            let file = open(path)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(source)) => return Err(CacheError::Io { path: path.to_path_buf(), source }),
-            }
-            if let Some(lock) = Self::confirm(path, file)? {
+            let locked = anew(|| {
+                let file = open(path)?;
+                match file.try_lock() {
+                    Ok(()) => Ok(Some(file)),
+                    Err(TryLockError::WouldBlock) => Ok(None),
+                    Err(TryLockError::Error(error)) => Err(error),
+                }
+            });
+            let Some(file) = locked.map_err(CacheError::io(path))? else { return Ok(None) };
+            if let Some(lock) = Self::confirm(path, Some(file)) {
                 return Ok(Some(lock));
             }
         }
     }
 
-    /// The last holder removes the file; who waited on the removed one holds nothing and has to start over.
-    fn confirm(path: &Path, mut file: File) -> Result<Option<Self>, CacheError> {
-        let ours = file.metadata().map_err(CacheError::io(path))?;
-        match std::fs::metadata(path) {
-            Ok(theirs) if theirs.ino() == ours.ino() && theirs.dev() == ours.dev() => {}
-            _ => return Ok(None),
+    /// The last holder removes the file; who waited on the removed one holds nothing and has to start over. The name is opened, not only looked
+    /// up: what another machine has done to it is seen for certain by that alone.
+    fn confirm(path: &Path, file: Option<File>) -> Option<Self> {
+        let mut file = file?;
+        let (ours, theirs) = (file.metadata().ok()?, File::open(path).and_then(|file| file.metadata()).ok()?);
+        if theirs.ino() != ours.ino() || theirs.dev() != ours.dev() {
+            return None;
         }
         let holder = Holder { pid: std::process::id(), host: rustix::system::uname().nodename().to_string_lossy().into_owned() };
         // Who holds it is for people: a disk too full to say so still locks.
         let _ = serde_json::to_vec(&holder).map(|bytes| file.set_len(0).and_then(|()| file.write_all(&bytes)));
-        Ok(Some(Self { path: path.to_path_buf(), file }))
+        Some(Self { path: path.to_path_buf(), file })
     }
 }
 
@@ -88,16 +96,14 @@ pub(crate) fn is_held(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-fn open(path: &Path) -> Result<File, CacheError> {
+fn open(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     match options.open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(CacheError::io(folder))?;
-            }
-            options.open(path).map_err(CacheError::io(path))
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            options.open(path)
         }
-        other => other.map_err(CacheError::io(path)),
+        other => other,
     }
 }

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
 use crate::error::CacheError;
+use crate::stale::anew;
 use crate::used::touch;
 
 /// Rows under one folder, by their keys.
@@ -37,7 +38,7 @@ impl Rows {
         };
         for entry in listed.into_iter().flatten() {
             let path = entry.map_err(CacheError::io(folder))?.path();
-            let bytes = fs::read(&path).map_err(CacheError::io(&path))?;
+            let bytes = anew(|| fs::read(&path)).map_err(CacheError::io(&path))?;
             touch(&path);
             known.extend(bytes.split(|&byte| byte == b'\n').filter_map(parse));
         }

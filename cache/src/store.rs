@@ -11,6 +11,7 @@ use crate::layout::{LAYOUT, Layout};
 use crate::lock::{self, Holder, Lock};
 use crate::record::Record;
 use crate::scratch::{self, Scratch};
+use crate::stale::anew;
 use crate::tree::Tree;
 use crate::{atomic, materialise, publish};
 
@@ -220,7 +221,7 @@ impl Store {
     /// When the file system refuses.
     pub fn record(&self, fingerprint: &Digest) -> Result<Option<Record>, CacheError> {
         let path = self.layout.record(fingerprint);
-        match fs::read(&path) {
+        match anew(|| fs::read(&path)) {
             Ok(bytes) => Ok(Record::parse(&bytes, fingerprint)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(CacheError::io(&path)(error)),

@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::layout::RECORDS;
 use crate::record::{Foreign, Record};
+use crate::stale::anew;
 use crate::store::Store;
 use crate::used::unused_for;
 
@@ -60,7 +61,7 @@ impl Census {
 
 /// A record, or its path if nobody can read it; none if it has gone meanwhile.
 fn read(store: &Store, path: PathBuf, now: SystemTime) -> Result<Option<Result<Known, PathBuf>>, CacheError> {
-    let bytes = match fs::read(&path) {
+    let bytes = match anew(|| fs::read(&path)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.map_err(CacheError::io(&path))?,
     };
