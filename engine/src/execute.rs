@@ -21,7 +21,9 @@ use crate::outcome::{Outcome, StageOutcome, StageState};
 use crate::pipeline::Source;
 use crate::placed::Written;
 use crate::pusher::{self, Parcel};
+use crate::reason::Reason;
 use crate::resources::{Cost, Resources};
+use crate::slurm::{self, Due};
 use crate::worker::Workers;
 
 impl Engine {
@@ -109,7 +111,8 @@ struct Run<'a> {
     parcels: Weak<mpsc::Sender<Parcel>>,
 }
 
-type Message = (usize, Result<Option<Ran>, StageError>);
+/// What became of a stage; nothing if what the remote had could not be had.
+pub(crate) type Message = (usize, Result<Option<Ran>, StageError>);
 
 impl<'a> Run<'a> {
     fn new(engine: &'a Engine, observer: &'a dyn Observer, cancel: &'a AtomicBool, workers: &'a Workers, id: &'a str) -> Self {
@@ -143,9 +146,11 @@ impl<'a> Run<'a> {
         let mut resources = Resources::new(self.engine.options.jobs);
         std::thread::scope(|scope| {
             let _parcels = self.start_pusher(scope);
+            let cluster = self.start_cluster(scope, &sender);
             let mut running = 0;
             loop {
                 self.decide_open();
+                running += cluster.as_ref().map_or(0, |cluster| self.hand_over(cluster));
                 running += self.start_ready(scope, &mut resources, &sender);
                 if running > 0 {
                     let Ok((stage, result)) = receiver.recv() else { break };
@@ -179,6 +184,40 @@ impl<'a> Run<'a> {
         self.parcels = Arc::downgrade(&sender);
         scope.spawn(move || pusher::serve(engine, &parcels, observer, cancel));
         Some(sender)
+    }
+
+    /// Hands stages to the cluster, if there is one, on a thread of its own that ends once what this gives is dropped.
+    fn start_cluster<'scope>(&self, scope: &'scope Scope<'scope, '_>, results: &mpsc::Sender<Message>) -> Option<mpsc::Sender<Vec<Due>>>
+    where
+        'a: 'scope,
+    {
+        let (engine, observer, cancel, run) = (self.engine, self.observer, self.cancel, self.id);
+        let cluster = engine.options.cluster.as_ref()?;
+        let (sender, inbox) = mpsc::channel();
+        let results = results.clone();
+        scope.spawn(move || slurm::serve(engine, cluster, (observer, cancel), run, (&inbox, results)));
+        Some(sender)
+    }
+
+    /// Hands all that has to run to the cluster, where nothing here limits it; gives how many stages. What only has to be fetched is not its.
+    fn hand_over(&mut self, cluster: &mpsc::Sender<Vec<Due>>) -> usize {
+        let mut due = Vec::new();
+        while let Some(stage) = self.next_to_hand_over() {
+            self.ready.remove(&stage);
+            if let Some(keyed) = self.as_of_now(stage) {
+                let anew = matches!(keyed.verdict, Verdict::Run(Reason::Forced));
+                due.push(Due { stage, key: keyed.key, anew });
+                self.states[stage] = State::Running(keyed);
+            }
+        }
+        let count = due.len();
+        let is_heard = count == 0 || cluster.send(due).is_ok();
+        if is_heard { count } else { 0 }
+    }
+
+    fn next_to_hand_over(&self) -> Option<usize> {
+        let has_to_run = |stage: &usize| matches!(&self.states[*stage], State::Ready(keyed) if matches!(keyed.verdict, Verdict::Run(_)));
+        if self.is_stopping() { None } else { self.ready.iter().copied().find(has_to_run) }
     }
 
     /// Decides every open stage whose upstream results are known.
