@@ -146,12 +146,14 @@ impl<'a> Run<'a> {
         let mut resources = Resources::new(self.engine.options.jobs);
         std::thread::scope(|scope| {
             let _parcels = self.start_pusher(scope);
-            let cluster = self.start_cluster(scope, &sender);
+            let cluster = slurm::start(scope, self.engine, (self.observer, self.cancel), self.id, &sender);
             let mut running = 0;
             loop {
                 self.decide_open();
-                running += cluster.as_ref().map_or(0, |cluster| self.hand_over(cluster));
+                running += self.hand_over(cluster.as_ref());
                 running += self.start_ready(scope, &mut resources, &sender);
+                // What was to be fetched may have been decided anew, and have to run.
+                running += self.hand_over(cluster.as_ref());
                 if running > 0 {
                     let Ok((stage, result)) = receiver.recv() else { break };
                     running -= 1;
@@ -186,21 +188,9 @@ impl<'a> Run<'a> {
         Some(sender)
     }
 
-    /// Hands stages to the cluster, if there is one, on a thread of its own that ends once what this gives is dropped.
-    fn start_cluster<'scope>(&self, scope: &'scope Scope<'scope, '_>, results: &mpsc::Sender<Message>) -> Option<mpsc::Sender<Vec<Due>>>
-    where
-        'a: 'scope,
-    {
-        let (engine, observer, cancel, run) = (self.engine, self.observer, self.cancel, self.id);
-        let cluster = engine.options.cluster.as_ref()?;
-        let (sender, inbox) = mpsc::channel();
-        let results = results.clone();
-        scope.spawn(move || slurm::serve(engine, cluster, (observer, cancel), run, (&inbox, results)));
-        Some(sender)
-    }
-
     /// Hands all that has to run to the cluster, where nothing here limits it; gives how many stages. What only has to be fetched is not its.
-    fn hand_over(&mut self, cluster: &mpsc::Sender<Vec<Due>>) -> usize {
+    fn hand_over(&mut self, cluster: Option<&mpsc::Sender<Vec<Due>>>) -> usize {
+        let Some(cluster) = cluster else { return 0 };
         let mut due = Vec::new();
         while let Some(stage) = self.next_to_hand_over() {
             self.ready.remove(&stage);
@@ -216,8 +206,11 @@ impl<'a> Run<'a> {
     }
 
     fn next_to_hand_over(&self) -> Option<usize> {
-        let has_to_run = |stage: &usize| matches!(&self.states[*stage], State::Ready(keyed) if matches!(keyed.verdict, Verdict::Run(_)));
-        if self.is_stopping() { None } else { self.ready.iter().copied().find(has_to_run) }
+        if self.is_stopping() { None } else { self.ready.iter().copied().find(|&stage| self.has_to_run(stage)) }
+    }
+
+    fn has_to_run(&self, stage: usize) -> bool {
+        matches!(&self.states[stage], State::Ready(keyed) if matches!(keyed.verdict, Verdict::Run(_)))
     }
 
     /// Decides every open stage whose upstream results are known.
@@ -383,7 +376,8 @@ impl<'a> Run<'a> {
         if self.is_stopping() || resources.are_used_up() {
             return None;
         }
-        self.ready.iter().copied().find(|&stage| resources.take(stage, self.cost(stage)))
+        let is_ours = |stage: &usize| self.engine.options.cluster.is_none() || !self.has_to_run(*stage);
+        self.ready.iter().copied().filter(is_ours).find(|&stage| resources.take(stage, self.cost(stage)))
     }
 
     fn cost(&self, stage: usize) -> Cost {

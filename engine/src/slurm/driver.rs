@@ -1,8 +1,11 @@
 //! The one thread that submits, asks the queue, and gives back what became of each job.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
+
+use qapipe_cache::Digest;
 
 use super::Cluster;
 use super::batch::Task;
@@ -19,7 +22,7 @@ use crate::execute::Message;
 /// A stage that has to run, and whether although its result is there.
 pub(crate) struct Due {
     pub(crate) stage: usize,
-    pub(crate) key: qapipe_cache::Digest,
+    pub(crate) key: Digest,
     pub(crate) anew: bool,
 }
 
@@ -61,21 +64,23 @@ pub(crate) struct Driver<'a> {
     cancelled: Option<Instant>,
 }
 
-/// Serves a run until it sends no more stages and all have come to an end.
-pub(crate) fn serve(
-    engine: &Engine,
-    cluster: &Cluster,
-    (observer, cancel): (&dyn Observer, &AtomicBool),
-    run: &str,
-    (inbox, results): (&Receiver<Vec<Due>>, Sender<Message>),
-) {
-    let mut driver = Driver {
+/// Serves a run on a thread of its own, if a cluster is to run its stages. The thread ends once what this gives is dropped.
+pub(crate) fn start<'scope, 'a: 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    engine: &'a Engine,
+    (observer, cancel): (&'a dyn Observer, &'a AtomicBool),
+    run: &'a str,
+    results: &Sender<Message>,
+) -> Option<Sender<Vec<Due>>> {
+    let cluster = engine.options.cluster.as_ref()?;
+    let (sender, inbox) = channel();
+    let driver = Driver {
         engine,
         cluster,
         observer,
         cancel,
         run,
-        results,
+        results: results.clone(),
         due: Vec::new(),
         not_before: None,
         open: Vec::new(),
@@ -89,16 +94,22 @@ pub(crate) fn serve(
         told_limit: false,
         cancelled: None,
     };
-    while driver.collect(inbox) {
-        driver.obey();
-        driver.submit();
-        driver.ask_queue();
-        driver.listen();
-        driver.settle();
-    }
+    scope.spawn(move || driver.serve(&inbox));
+    Some(sender)
 }
 
 impl Driver<'_> {
+    /// Serves until no more stages come and all have come to an end.
+    fn serve(mut self, inbox: &Receiver<Vec<Due>>) {
+        while self.collect(inbox) {
+            self.obey();
+            self.submit();
+            self.ask_queue();
+            self.listen();
+            self.settle();
+        }
+    }
+
     /// Waits for stages, or for the time to look at the jobs again; whether there is anything to do.
     fn collect(&mut self, inbox: &Receiver<Vec<Due>>) -> bool {
         let is_idle = self.due.is_empty() && self.open.is_empty();

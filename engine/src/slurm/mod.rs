@@ -23,7 +23,7 @@ mod wants;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use driver::{Due, serve};
+pub(crate) use driver::{Due, start};
 pub use dry::{DryRun, Later};
 pub use orders::Orders;
 pub use wants::{PARAMS, Wants};

@@ -152,3 +152,23 @@ fn pattern(path: &Path) -> String {
     let folder = path.parent().unwrap_or(Path::new("")).to_string_lossy().replace('%', "%%");
     format!("{folder}/{name}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_the_shell_as_they_are() {
+        assert_eq!(shell("vars.lr=3e-5"), "vars.lr=3e-5");
+        assert_eq!(shell("lora[rank=4]"), "'lora[rank=4]'");
+        assert_eq!(shell("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(shell(""), "''");
+    }
+
+    #[test]
+    fn options_reach_sbatch_as_they_are() {
+        assert_eq!(quoted("--chdir=/data/x"), "--chdir=/data/x");
+        assert_eq!(quoted(r#"--chdir=/my "data" #1\x"#), r#""--chdir=/my \"data\" #1\\x""#);
+        assert_eq!(pattern(Path::new("/100%/a%b/0-%a.log")), "/100%%/a%%b/0-%a.log");
+    }
+}
