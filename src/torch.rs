@@ -17,10 +17,25 @@ pub(crate) fn pin(options: Options) -> Result<Options, Failure> {
     })?;
     let torch = &said["torch"];
     let gpu = torch["cuda"].as_array().and_then(|gpus| gpus.first());
-    let device = if options.device == "auto" { if gpu.is_some() { "cuda:0" } else { "cpu" }.to_owned() } else { options.device };
+    let usual = if gpu.is_some() { "cuda:0" } else { "cpu" };
+    let device = if options.device == "auto" { usual.to_owned() } else { options.device.clone() };
+    if gpu.is_none() {
+        check_cluster(&options, &device)?;
+    }
     let gpu = gpu.filter(|_| device != "cpu").and_then(|gpu| gpu["name"].as_str()).map(|name| format!(", {name}"));
     let platform = format!("libtorch {}{}", torch["libtorch"].as_str().unwrap_or("unknown"), gpu.unwrap_or_default());
     Ok(Options { device, platform: Some(platform), ..options })
+}
+
+/// Whether the nodes of a cluster have GPUs which this machine, that has none, cannot know by name.
+fn check_cluster(options: &Options, device: &str) -> Result<(), Failure> {
+    let Some(cluster) = &options.cluster else { return Ok(()) };
+    let wants_gpus = options.device == "auto" && cluster.wants.gpus.is_some_and(|gpus| gpus > 0);
+    if !wants_gpus && !device.starts_with("cuda") {
+        return Ok(());
+    }
+    let failure = Failure::usage("with `numerics = \"strict\"` results hang on the name of the GPU, and there is none here to ask");
+    Err(failure.help("start the run on a node with one (in a job of its own, say), or give --device cpu"))
 }
 
 /// What a worker says of libtorch and CUDA, or why it says nothing.

@@ -18,6 +18,9 @@ pub(super) fn cluster(args: &Run) -> Result<Option<Cluster>, Failure> {
         let help = "`qapipe plan` says what a run on this machine would do";
         return if args.dry { Err(Failure::usage("--dry shows jobs: it needs --executor slurm").help(help)) } else { Ok(None) };
     }
+    if args.no_wait {
+        return Err(Failure::usage("--no-wait is for --executor local: jobs that another run has submitted are waited for"));
+    }
     let lost = |what: &str, error: std::io::Error| Failure::new(Exit::Environment, format!("cannot find {what}: {error}"));
     Ok(Some(Cluster {
         wants: Wants::default(),

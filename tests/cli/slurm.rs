@@ -34,6 +34,10 @@ outputs = ["y"]
 slurm = { cpus = "${vars.cpus}" }
 "#;
 
+/// A stage that is text, and one that uses tensors.
+const TENSORS: &str = "[stages.sample]\nkind = \"dataset\"\nsource = \"sample\"\n\n[stages.model]\nkind = \"checkpoint\"\nvocabulary = \"@sample\"\n\
+                       config = { hidden_size = 16, num_attention_heads = 2, num_hidden_layers = 1 }\n";
+
 fn toy() -> Project {
     let project = Project::toy();
     project.write("step.sh", STEP);
@@ -118,10 +122,7 @@ fn a_pipeline_runs_as_jobs() {
 #[test]
 fn what_needs_libtorch_runs_as_a_job_too() {
     let Some(cluster) = Cluster::start() else { return };
-    let project = Project::of(
-        "[stages.sample]\nkind = \"dataset\"\nsource = \"sample\"\n\n[stages.model]\nkind = \"checkpoint\"\nvocabulary = \"@sample\"\n\
-         config = { hidden_size = 16, num_attention_heads = 2, num_hidden_layers = 1 }\n",
-    );
+    let project = Project::of(TENSORS);
     project.write("qapipe.toml", "[slurm]\ncpus = 2\nmemory = \"1G\"\ntime = \"10\"\nsetup = [\"export FROM_SETUP=yes\"]\n");
     let run = cluster.run(&project, &["--set", "numerics=strict"]).code(0);
     assert!(run.err.contains("2 ran, 0 cached"), "{}", run.err);
@@ -431,6 +432,8 @@ fn where_there_is_no_slurm_that_is_said() {
     assert!(answer.err.contains("cannot submit a job: `scontrol` is not on the path"), "{}", answer.err);
     let dry = project.qapipe(&["run", "--dry"]).code(2);
     assert!(dry.err.contains("it needs --executor slurm"), "{}", dry.err);
+    let no_wait = project.qapipe(&["run", "--executor", "slurm", "--no-wait"]).code(2);
+    assert!(no_wait.err.contains("--no-wait is for --executor local"), "{}", no_wait.err);
 }
 
 #[test]
@@ -440,6 +443,53 @@ fn what_sbatch_refuses_is_shown() {
     let answer = cluster.run(&project, &["--set", "stages.first.slurm.partition=nope", "first"]).code(4);
     assert!(answer.err.contains("sbatch refused the job: invalid partition specified: nope"), "{}", answer.err);
     assert!(notes(&project).is_empty());
+}
+
+#[test]
+fn a_job_that_waits_in_vain_is_told() {
+    let Some(cluster) = Cluster::start() else { return };
+    let project = toy();
+    let mut driver = cluster.start_run(&project, &["first", "--set", "stages.first.slurm.cpus=100"]);
+    wait_for_word(&project, "job 1 of first will not start by itself: PartitionConfig");
+    signal("-INT", &driver);
+    wait_for_word(&project, "nothing more is submitted");
+    signal("-INT", &driver);
+    assert_eq!(driver.wait().unwrap().code(), Some(130));
+    assert!(cluster.jobs().is_empty() && notes(&project).is_empty());
+}
+
+/// The lines for sbatch in a script that would be submitted that ask for something.
+fn asked(project: &Project, args: &[&str]) -> Vec<String> {
+    let dry = project.qapipe(&[&["run", "--executor", "slurm", "--dry"], args].concat()).code(0);
+    let ours = ["--job-name", "--comment", "--output", "--chdir"];
+    let options = dry.out.lines().filter_map(|line| line.strip_prefix("#SBATCH "));
+    options.filter(|option| !ours.iter().any(|own| option.starts_with(own))).map(str::to_owned).collect()
+}
+
+#[test]
+fn gpus_are_for_stages_that_use_tensors() {
+    let project = Project::of(TENSORS);
+    project.write("qapipe.toml", "[slurm]\ngpus = 2\nmemory = \"8G\"\n");
+    assert_eq!(asked(&project, &[]), ["--mem=8G"], "the sample is text");
+    assert_eq!(asked(&project, &["--set", "stages.sample.slurm.gpus=1"]), ["--mem=8G", "--gres=gpu:1"], "unless the stage says so itself");
+    project.qapipe(&["run", "-q", "sample"]).code(0);
+    assert_eq!(asked(&project, &[]), ["--mem=8G", "--gres=gpu:2"]);
+    assert_eq!(asked(&project, &["--device", "cpu", "--jobs", "3"]), ["--cpus-per-task=3", "--mem=8G"]);
+    assert_eq!(asked(&project, &["--set", "stages.model.slurm.gpus=0"]), ["--mem=8G"]);
+    project.write("qapipe.toml", "[slurm]\ncpus = 4\n");
+    assert_eq!(asked(&project, &[]), ["--cpus-per-task=4"]);
+    assert_eq!(asked(&project, &["--device", "cuda", "--set", "stages.model.hints.threads=2"]), ["--cpus-per-task=2", "--gres=gpu:1"]);
+}
+
+/// Keys hang on the GPU's name, which is not known here.
+#[test]
+fn strict_numerics_on_unknown_gpus_are_refused_at_once() {
+    let project = Project::of("numerics = \"strict\"\n[stages.sample]\nkind = \"dataset\"\nsource = \"sample\"\n");
+    let args = ["run", "--executor", "slurm", "--dry", "--device", "cuda"];
+    let answer = project.answer(project.command(&args).env("CUDA_VISIBLE_DEVICES", ""));
+    let answer = answer.code(2);
+    assert!(answer.err.contains("results hang on the name of the GPU"), "{}", answer.err);
+    project.qapipe(&["run", "--executor", "slurm", "--dry", "--device", "cpu"]).code(0);
 }
 
 /// Puts a program in front of Slurm's `sbatch`, which it can call as `$REAL`.

@@ -1,5 +1,6 @@
 //! The one thread that submits, asks the queue, and gives back what became of each job.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
@@ -61,6 +62,8 @@ pub(crate) struct Driver<'a> {
     /// Most tasks in an array for now: less than the cluster allows, where the user may not have so many jobs.
     pub(crate) narrow: usize,
     pub(crate) told_limit: bool,
+    /// Submissions of which it was told that they wait in vain.
+    told_stuck: HashSet<String>,
     cancelled: Option<Instant>,
 }
 
@@ -92,6 +95,7 @@ pub(crate) fn start<'scope, 'a: 'scope>(
         number: 0,
         narrow: usize::MAX,
         told_limit: false,
+        told_stuck: HashSet::new(),
         cancelled: None,
     };
     scope.spawn(move || driver.serve(&inbox));
@@ -185,9 +189,21 @@ impl Driver<'_> {
         if !self.ask_now() {
             return;
         }
+        self.tell_stuck();
         let queue = &self.queue;
         let changes = self.open.iter_mut().filter_map(|open| open.stands(queue.phase(open.job)).then_some(())).count();
         self.pause = if changes > 0 { EAGER } else { (self.pause * 3 / 2).min(CALM) };
+    }
+
+    /// Tells, once of each submission, that it waits in vain.
+    fn tell_stuck(&mut self) {
+        for open in &self.open {
+            let Some(reason) = self.queue.stuck(open.job) else { continue };
+            if self.told_stuck.insert(open.note.id()) {
+                let message = format!("job {} of {} will not start by itself: {reason}", open.job, open.task.name);
+                self.warn(message, Some(format!("`scontrol show job {}` says more; Ctrl-C twice cancels it", open.job)));
+            }
+        }
     }
 
     /// Asks the queue now; whether it answered. Jobs go on while it does not.

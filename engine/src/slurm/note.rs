@@ -36,7 +36,7 @@ impl Note {
     }
 
     /// What tells the submission from all others.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         format!("{}-{}", self.run, self.number)
     }
 

@@ -71,12 +71,18 @@ impl Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queue {
     phases: HashMap<JobId, Phase>,
+    /// Why jobs wait, where waiting does not help.
+    stuck: HashMap<JobId, String>,
     /// Jobs by what was noted at their submission.
     by_comment: HashMap<String, u64>,
 }
 
-/// Job, number in the array, state, comment. The comment stands last: it may hold anything.
-const FORMAT: &str = "--format=%F|%K|%T|%k";
+/// Job, number in the array, state, reason, comment. The comment stands last: it may hold anything.
+const FORMAT: &str = "--format=%F|%K|%T|%r|%k";
+
+/// What reasons hold that do not pass by themselves: somebody has to let the job go, or it asks for what there is not.
+const STUCK: [&str; 8] =
+    ["Held", "held", "BadConstraints", "NeverSatisfied", "InvalidAccount", "InvalidQOS", "PartitionConfig", "PartitionTimeLimit"];
 
 impl Queue {
     /// Asks for all jobs of this user, those that ended a short while ago too.
@@ -88,15 +94,22 @@ impl Queue {
     fn read(said: &str) -> Self {
         let mut queue = Self::default();
         for line in said.lines() {
-            let mut fields = line.trim().splitn(4, '|');
-            let (Some(job), Some(task), Some(state), comment) = (fields.next(), fields.next(), fields.next(), fields.next()) else {
-                continue;
-            };
-            let Ok(job) = job.parse() else { continue };
-            queue.phases.insert(JobId { job, task: task.parse().ok() }, Phase::of(state));
-            queue.by_comment.extend(comment.map(|comment| (comment.to_owned(), job)));
+            let fields: Vec<&str> = line.trim().splitn(5, '|').collect();
+            let &[number, task, state, reason, comment] = fields.as_slice() else { continue };
+            let Ok(number) = number.parse() else { continue };
+            let (job, phase) = (JobId { job: number, task: task.parse().ok() }, Phase::of(state));
+            if phase == Phase::Waiting && STUCK.iter().any(|sign| reason.contains(sign)) {
+                queue.stuck.insert(job, reason.to_owned());
+            }
+            queue.phases.insert(job, phase);
+            queue.by_comment.insert(comment.to_owned(), number);
         }
         queue
+    }
+
+    /// Why a job will not start by itself, if so.
+    pub(crate) fn stuck(&self, job: JobId) -> Option<&str> {
+        self.stuck.get(&job).map(String::as_str)
     }
 
     /// Where a job stands; none if Slurm does not know it, or no longer.
@@ -185,7 +198,8 @@ impl Site {
 mod tests {
     use super::*;
 
-    const SAID: &str = "12|3|RUNNING|qapipe:r-0\n12|4|PENDING|qapipe:r-0\n13|N/A|CANCELLED|a | b\n14|N/A|REQUEUE_HOLD|\nnonsense\n";
+    const SAID: &str = "12|3|RUNNING|None|qapipe:r-0\n12|4|PENDING|Resources|qapipe:r-0\n13|N/A|CANCELLED|None|a | b\n\
+                        14|N/A|REQUEUE_HOLD|launch failed requeued held|\nnonsense\n";
 
     #[test]
     fn the_queue_tells_tasks_and_jobs() {
@@ -195,6 +209,7 @@ mod tests {
         assert!(queue.is_alive(id(12, Some(4))) && queue.is_alive(id(14, None)));
         assert_eq!(queue.phase(id(13, None)), Some(&Phase::Ended(Ending::Cancelled)));
         assert_eq!((queue.find("qapipe:r-0"), queue.find("a | b"), queue.find("qapipe:r-1")), (Some(12), Some(13), None));
+        assert_eq!((queue.stuck(id(14, None)), queue.stuck(id(12, Some(4)))), (Some("launch failed requeued held"), None));
         assert!(!queue.is_alive(id(99, None)) && queue.phase(id(12, None)).is_none());
     }
 

@@ -85,7 +85,8 @@ impl Driver<'_> {
             match Site::ask() {
                 Ok(site) => self.site = Some(site),
                 Err(trouble) if trouble.is_silence() && !self.open.is_empty() => self.try_again(LATER),
-                Err(trouble) => return Err(trouble.into_error()),
+                Err(missing @ Trouble::Missing(_)) => return Err(missing.into_error()),
+                Err(trouble) => return Err(StageError::environment(format!("the cluster does not answer: {}", trouble.text()))),
             }
         }
         Ok(self.site.clone())

@@ -90,7 +90,7 @@ impl Wants {
 const TIME: &str = "minutes, \"H:M:S\" or \"D-H:M:S\", as `sbatch --time` takes it: \"2:00:00\"";
 const MEMORY: &str = "a number and K, M, G or T: \"32G\"";
 const WORD: &str = "a name without blanks";
-const OPTION: &str = "options of sbatch, each on one line and with `--` in front: \"--qos=high\"";
+const OPTION: &str = "options of sbatch, each a text of one line (\"--qos=high\"); array, chdir, comment and output are taken";
 
 /// Minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S, or a word for no limit.
 fn is_time(text: &str) -> bool {
@@ -115,8 +115,14 @@ fn is_word(text: &str) -> bool {
         && !text.contains(|letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '\\' | '#'))
 }
 
+/// An option on one line, and none that jobs are found by.
 fn is_option(text: &str) -> bool {
-    text.starts_with('-') && !text.contains(['\n', '\r'])
+    const TAKEN: [&str; 7] = ["--array", "--chdir", "--comment", "--output", "-a", "-D", "-o"];
+    let is_taken = |taken: &&str| {
+        let rest = text.strip_prefix(*taken);
+        rest.is_some_and(|rest| taken.len() == 2 || rest.is_empty() || rest.starts_with(['=', ' ']))
+    };
+    text.starts_with('-') && !text.contains(['\n', '\r']) && !TAKEN.iter().any(is_taken)
 }
 
 #[cfg(test)]
@@ -140,7 +146,9 @@ mod tests {
         assert_eq!(wrong(Wants::default()), None);
         assert_eq!(wrong(Wants { time: Some("2h".into()), ..Wants::default() }), Some("time"));
         assert_eq!(wrong(Wants { account: Some("a b".into()), ..Wants::default() }), Some("account"));
-        assert_eq!(wrong(Wants { options: Some(vec!["--qos=x\nrm".into()]), ..Wants::default() }), Some("options"));
+        let options = |option: &str| wrong(Wants { options: Some(vec![option.to_owned()]), ..Wants::default() });
+        assert_eq!(["--qos=high", "-p gpu", "--output-x"].map(options), [None; 3]);
+        assert_eq!(["--qos=x\nrm", "qos=x", "--output=x", "--array 1", "-ox"].map(options), [Some("options"); 5]);
     }
 
     #[test]
