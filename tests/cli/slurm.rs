@@ -155,6 +155,22 @@ fn an_equal_output_submits_nothing_after_it() {
     assert_eq!(cluster.submitted(), 5);
 }
 
+/// Fetching takes no node; what jobs gave is sent by the driver.
+#[test]
+fn with_a_remote_only_what_nobody_has_is_a_job() {
+    let Some(cluster) = Cluster::start() else { return };
+    let (one, two) = (toy(), toy());
+    let remote = one.path("remote");
+    for project in [&one, &two] {
+        project.write("qapipe.toml", &format!("[remote]\nurl = \"{}\"\npush = true\n", remote.display()));
+    }
+    one.qapipe(&["run", "-q", "first"]).code(0);
+    let run = cluster.run(&two, &["--json", "second"]).code(0);
+    assert_eq!((run.stages("fetched"), run.stages("queued")), (vec!["first".to_owned()], vec!["second".to_owned()]));
+    assert_eq!((run.stages("pushed"), two.ran()), (vec!["second".to_owned()], vec!["again".to_owned()]));
+    assert_eq!(one.qapipe(&["run", "--json", "second"]).code(0).stages("fetched"), ["second"]);
+}
+
 #[test]
 fn names_that_shells_stumble_over_are_no_trouble() {
     let Some(cluster) = Cluster::start() else { return };
@@ -538,7 +554,7 @@ fn mistakes_in_what_jobs_ask_for_are_shown_where_they_stand() {
       ╰────
     help: did you mean `time`?
 
-    × `slurm.gpus` wants a whole number, 0 to 1048576
+    × `slurm.gpus` wants a whole number, 0 or more
       ╭─[pipeline.toml:11:30]
    10 │ outputs = ["y"]
    11 │ slurm = { tiem = "1", gpus = -1 }

@@ -67,7 +67,7 @@ impl Batch {
 mod tests {
     use super::*;
 
-    fn task(name: &str, cpus: u32) -> Task {
+    fn task(name: &str, cpus: u64) -> Task {
         let wants = Wants { cpus: Some(cpus), ..Wants::default() };
         Task { stage: 0, name: name.to_owned(), key: Digest::of_bytes(name.as_bytes()), anew: false, wants }
     }

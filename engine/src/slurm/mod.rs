@@ -1,10 +1,10 @@
 //! Stages as jobs of a Slurm cluster, over a store that all of its nodes see.
 //!
-//! The run that the user started is the driver: it decides as ever, and hands every stage that has to run to one thread, [`driver`], as soon as
+//! The run that the user started is the driver: it decides as ever, and hands every stage that has to run to one thread, `driver`, as soon as
 //! its inputs are known. That thread submits what comes together as one job (stages of a family as an array), asks the queue for all jobs at once,
 //! and gives back what became of each. A job is this same program with the one stage and the key that it is to come out with (`crate::job`);
 //! locks, records and all that is kept for later are those of a run on one machine. What the driver knows of its jobs is in the store
-//! ([`note`]), so that after its death another one takes them up.
+//! (`note`), so that after its death another one takes them up.
 
 mod aftermath;
 mod batch;

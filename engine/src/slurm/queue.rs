@@ -88,7 +88,7 @@ impl Queue {
     /// Asks for all jobs of this user, those that ended a short while ago too.
     pub(crate) fn ask() -> Result<Self, Trouble> {
         let user = format!("--user={}", rustix::process::getuid().as_raw());
-        client::ask("squeue", &["--noheader", "--array", "--states=all", &user, FORMAT]).map(|said| Self::read(&said))
+        client::ask("squeue", &["--noheader", "--all", "--array", "--states=all", &user, FORMAT]).map(|said| Self::read(&said))
     }
 
     fn read(said: &str) -> Self {

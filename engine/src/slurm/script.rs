@@ -70,7 +70,7 @@ impl<'a> Script<'a> {
 
     fn options(&self) -> Vec<String> {
         let wants = &self.wants;
-        let number = |name: &str, value: Option<u32>| value.map(|value| format!("--{name}={value}"));
+        let number = |name: &str, value: Option<u64>| value.map(|value| format!("--{name}={value}"));
         let word = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("--{name}={value}"));
         let output = self.files.output(if self.batch.is_array() { "%a" } else { "0" });
         let given = [

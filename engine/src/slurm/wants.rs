@@ -20,18 +20,18 @@ pub struct Wants {
     /// Time limit, as `sbatch --time` takes it.
     pub time: Option<String>,
     /// GPUs.
-    pub gpus: Option<u32>,
+    pub gpus: Option<u64>,
     /// Memory of the node, as `sbatch --mem` takes it.
     pub memory: Option<String>,
     /// CPUs.
-    pub cpus: Option<u32>,
+    pub cpus: Option<u64>,
     /// More options of `sbatch`, each as it would be written there.
     pub options: Option<Vec<String>>,
     /// Lines of shell that run before the stage.
     pub setup: Option<Vec<String>>,
 }
 
-const COUNT: Ty = Ty::Int { min: 0, max: 1 << 20 };
+const COUNT: Ty = Ty::Int { min: 0, max: i64::MAX };
 
 /// The keys of a stage's `slurm` table. None is part of what a result is made from.
 pub const PARAMS: &[Param] = &[
@@ -40,7 +40,7 @@ pub const PARAMS: &[Param] = &[
     Param::hint("time", Ty::Str, Default::Absent, "Time limit: minutes, \"H:M:S\" or \"D-H:M:S\"."),
     Param::hint("gpus", COUNT, Default::Absent, "GPUs; those of the project hold for stages that use tensors."),
     Param::hint("memory", Ty::Str, Default::Absent, "Memory of the job: \"32G\"."),
-    Param::hint("cpus", Ty::Int { min: 1, max: 1 << 20 }, Default::Absent, "CPUs; the stage gets as many threads."),
+    Param::hint("cpus", Ty::Int { min: 1, max: i64::MAX }, Default::Absent, "CPUs; the stage gets as many threads."),
     Param::hint("options", Ty::List(&Ty::Str), Default::Absent, "More options of sbatch, each a text: \"--qos=high\"."),
     Param::hint("setup", Ty::List(&Ty::Str), Default::Absent, "Lines of shell before the stage: \"module load cuda\"."),
 ];
@@ -80,9 +80,9 @@ impl Wants {
         let uses_tensors = spec.kind.place_of(&spec.values) == Place::Worker;
         let usual = (uses_tensors && device.starts_with("cuda")).then_some(1);
         let gpus = own.gpus.or(project.gpus.filter(|_| uses_tensors && device != "cpu")).or(usual);
-        let hinted = spec.values.get("hints.threads").and_then(serde_json::Value::as_u64).and_then(|threads| u32::try_from(threads).ok());
+        let hinted = spec.values.get("hints.threads").and_then(serde_json::Value::as_u64);
         let is_fixed = uses_tensors && (cluster.fixed_jobs || engine.pipeline.strict);
-        let jobs = if is_fixed { u32::try_from(engine.options.jobs).ok() } else { None };
+        let jobs = if is_fixed { u64::try_from(engine.options.jobs).ok() } else { None };
         Self { gpus: gpus.filter(|&gpus| gpus > 0), cpus: own.cpus.or(hinted).or(jobs).or(project.cpus), ..own.over(project) }
     }
 }
