@@ -62,9 +62,10 @@ impl Trouble {
         }
     }
 
-    /// Whether it is only that there are too many jobs for now.
+    /// Whether it is only that there are too many jobs for now. What every violated policy is told with (`job submit limit, user's size and/or
+    /// time limits`) says nothing; the name of the limit before it does.
     pub(crate) fn is_limit(&self) -> bool {
-        const SIGNS: [&str; 4] = ["SubmitJob", "submit limit", "temporarily unable to accept job", "job count limit"];
+        const SIGNS: [&str; 3] = ["SubmitJob", "temporarily unable to accept job", "Resource temporarily unavailable"];
         matches!(self, Self::Refused(text) if SIGNS.iter().any(|sign| text.contains(sign)))
     }
 
@@ -89,8 +90,9 @@ mod tests {
     #[test]
     fn a_full_queue_and_a_silent_controller_are_no_refusal_for_good() {
         let refused = |text: &str| Trouble::Refused(text.to_owned());
-        assert!(refused("Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size)").is_limit());
-        assert!(refused("AssocMaxSubmitJobLimit").is_limit() && !refused("Invalid partition name").is_limit());
+        let policy = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)";
+        assert!(refused(&format!("AssocMaxSubmitJobLimit; {policy}")).is_limit());
+        assert!(!refused(&format!("QOSMaxWallDurationPerJobLimit; {policy}")).is_limit());
         assert!(refused("Unable to contact slurm controller (connect failure)").is_silence());
     }
 
