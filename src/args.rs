@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use qapipe_engine::{Devices, Options, Override, Where};
+use qapipe_cache::Digest;
+use qapipe_engine::{Devices, Job, Options, Override, Where};
 
 use crate::kinds::KindName;
 use crate::quantity;
@@ -88,7 +89,13 @@ Examples:
   qapipe run --failed                                 what failed in the last run
   qapipe run --device cuda:0,cuda:1 --keep-going      independent stages side by side, each on a GPU of its own
   qapipe run --force tuned                            again, although its result is there
-  qapipe run --json | jq -r 'select(.event == \"finished\").stage'")]
+  qapipe run --executor slurm --dry                   the jobs that would be submitted; `[slurm]` in qapipe.toml
+                                                      and `slurm = { … }` in a stage say what they ask for
+  qapipe run --json | jq -r 'select(.event == \"finished\").stage'
+
+With --executor slurm every stage that has to run is a job (cells of a matrix an array), submitted once what it reads
+is there; the store has to be seen by the nodes. Ctrl-C submits no more and waits, a second one cancels the jobs. A
+driver that is killed, or whose terminal is closed, leaves its jobs running: the same command takes them up again.")]
     Run(Run),
     /// Show what a run would do and why; run nothing
     #[command(after_help = "\
@@ -228,6 +235,12 @@ impl Changes {
     pub(crate) fn overrides(&self) -> Vec<Override> {
         [self.set.as_slice(), &self.sweep].concat()
     }
+
+    /// The same as arguments of another command.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let option = |change: &Override| [if change.sweep { "--sweep" } else { "--set" }.to_owned(), change.to_string()];
+        self.overrides().iter().flat_map(option).collect()
+    }
 }
 
 /// Where stages run; part of no result unless a pipeline says `numerics = "strict"`.
@@ -242,6 +255,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Whether the user said how many threads there are.
+    pub(crate) fn fixes_jobs(&self) -> bool {
+        self.jobs.is_some()
+    }
+
+    /// Whether the user named several GPUs.
+    pub(crate) fn names_several(&self) -> bool {
+        matches!(&self.device, Devices::Cuda(gpus) if gpus.len() > 1)
+    }
+
     /// What that means for the engine.
     pub(crate) fn options(self) -> Options {
         let usual = Options::default();
@@ -289,6 +312,42 @@ pub(crate) struct Run {
     /// Exit with 5 instead of waiting where another run is computing the same result
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// What runs the stages: this machine, or jobs of a Slurm cluster
+    #[arg(long, value_name = "WHERE", default_value = "local")]
+    pub(crate) executor: Executor,
+    /// With --executor slurm: print the scripts of the jobs that would be submitted now, and submit nothing
+    #[arg(long)]
+    pub(crate) dry: bool,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+}
+
+/// What runs the stages of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Executor {
+    Local,
+    Slurm,
+}
+
+/// What the script of a job says, and nobody else.
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// The key that the one stage is to come out with
+    #[arg(long, hide = true, value_name = "KEY", requires_all = ["run_id", "events", "stages"])]
+    expect: Option<Digest>,
+    /// The run that submitted it
+    #[arg(long, hide = true, value_name = "RUN")]
+    run_id: Option<String>,
+    /// Where its events go
+    #[arg(long, hide = true, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+impl JobArgs {
+    /// The job that this run is, if it is one.
+    pub(crate) fn job(self) -> Option<Job> {
+        Some(Job { expect: self.expect?, run: self.run_id?, events: self.events? })
+    }
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qapipe_cache::{Depot, Folder, Remote};
+use qapipe_engine::slurm::Wants;
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -20,6 +21,9 @@ const REMOTE: &str = "QAPIPE_REMOTE";
 struct Settings {
     #[serde(default)]
     remote: RemoteSettings,
+    /// What jobs of a cluster ask for.
+    #[serde(default)]
+    slurm: Wants,
 }
 
 /// Where results are besides the store.
@@ -60,6 +64,16 @@ pub(crate) fn remote_of(folder: &Path) -> Result<Arc<Remote>, Failure> {
         let help = format!("write `[remote]` and `url = \"/shared/results\"` (or s3://BUCKET/PREFIX) in {FILE}, or set {REMOTE}");
         Failure::usage("this project has no remote").help(help)
     })
+}
+
+/// What jobs of a project ask a cluster for, by the nearest project file.
+pub(crate) fn slurm(folder: &Path) -> Result<Wants, Failure> {
+    let Some(file) = nearest(folder) else { return Ok(Wants::default()) };
+    let wants = read(&file)?.slurm;
+    match wants.wrong() {
+        None => Ok(wants),
+        Some((key, wanted)) => Err(Failure::usage(format!("{}: `{key}` under [slurm] wants {wanted}", file.display()))),
+    }
 }
 
 fn nearest(folder: &Path) -> Option<PathBuf> {

@@ -26,6 +26,9 @@ pub(crate) fn pin(options: Options) -> Result<Options, Failure> {
         let failure = Failure::new(Exit::Environment, format!("what `numerics = \"strict\"` hangs on is not known: {problem}"));
         failure.help("`qapipe env` shows what there is")
     })?;
+    if gpus(&said).is_empty() {
+        check_cluster(&options)?;
+    }
     let devices = match options.devices {
         Devices::Auto if gpus(&said).is_empty() => Devices::Cpu,
         Devices::Auto => Devices::Cuda(vec![0]),
@@ -54,6 +57,21 @@ fn name<'a>(devices: &Devices, gpus: &'a [Value]) -> Result<Option<&'a str>, Fai
 /// The CUDA devices of which a worker told.
 fn gpus(said: &Value) -> &[Value] {
     said["torch"]["cuda"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Whether the nodes of a cluster have GPUs which this machine, that has none, cannot know by name.
+fn check_cluster(options: &Options) -> Result<(), Failure> {
+    let Some(cluster) = &options.cluster else { return Ok(()) };
+    let wants_gpus = match options.devices {
+        Devices::Auto => cluster.wants.gpus.is_some_and(|gpus| gpus > 0),
+        Devices::Cpu => false,
+        Devices::Cuda(_) => true,
+    };
+    if !wants_gpus {
+        return Ok(());
+    }
+    let failure = Failure::usage("with `numerics = \"strict\"` results hang on the name of the GPU, and there is none here to ask");
+    Err(failure.help("start the run on a node with one (in a job of its own, say), or give --device cpu"))
 }
 
 /// What a worker says of libtorch and CUDA, or why it says nothing.

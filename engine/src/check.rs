@@ -15,6 +15,7 @@ use crate::name::{is_name, no_name, shown};
 use crate::nearest::suggest;
 use crate::param::{Accepts, Default, Param, Role, Ty};
 use crate::raw::{Entry, Node, Raw, Table};
+use crate::slurm::{self, Wants};
 use crate::source::{Problem, Sink, Span};
 use crate::values::Values;
 
@@ -55,6 +56,7 @@ pub(crate) struct Draft {
     pub(crate) seed: Option<u64>,
     /// Where the file's seed is written, if it has none of its own.
     pub(crate) seed_span: Option<Span>,
+    pub(crate) slurm: Wants,
     /// Name of what `@stage` alone means, once it is known.
     pub(crate) first_output: Option<String>,
 }
@@ -108,6 +110,7 @@ pub(crate) fn stage(entry: Entry, part: usize, kinds: &Kinds, stages: &HashSet<S
         let mut check = StageCheck { kind, name: &draft.name, span: &draft.span, table, checker: &mut checker };
         let (values, explicit) = check.params();
         draft.seed = check.seed();
+        draft.slurm = check.slurm();
         draft.values = Values(values);
         draft.explicit = Values(explicit);
         draft.inputs = checker.into_inputs();
@@ -158,7 +161,7 @@ struct StageCheck<'a, 'b> {
     checker: &'a mut Checker<'b>,
 }
 
-impl StageCheck<'_, '_> {
+impl<'a> StageCheck<'a, '_> {
     /// The values, and their canonical form.
     fn params(&mut self) -> (Map<String, Value>, Map<String, Value>) {
         for entry in &self.table.0 {
@@ -194,18 +197,9 @@ impl StageCheck<'_, '_> {
             return Map::new();
         }
         let declared = hints(self.kind);
+        let Some((table, span)) = self.inner("hints", "device = \"cpu\"") else { return Map::new() };
         let empty = Table::default();
-        let (table, span) = match self.table.get("hints") {
-            None => (&empty, self.span.clone()),
-            Some(Node { value: Raw::Table(table), span, .. }) => (table, span.clone()),
-            Some(Node { value: Raw::Broken, .. }) => return Map::new(),
-            Some(node) => {
-                self.checker
-                    .sink
-                    .push(&node.span, || Problem::new("`hints` wants a table: `hints = { device = \"cpu\" }`").label(node.describe()));
-                return Map::new();
-            }
-        };
+        let table = table.unwrap_or(&empty);
         for entry in &table.0 {
             self.known_hint(entry, &declared);
         }
@@ -215,12 +209,48 @@ impl StageCheck<'_, '_> {
         as_map(checked.value)
     }
 
+    /// A table of the stage that is not its kind's: nothing if it is not what it should be; the stage's place where it is not given.
+    fn inner(&mut self, name: &str, example: &str) -> Option<(Option<&'a Table>, Span)> {
+        match self.table.get(name) {
+            None => Some((None, self.span.clone())),
+            Some(Node { value: Raw::Table(table), span, .. }) => Some((Some(table), span.clone())),
+            Some(Node { value: Raw::Broken, .. }) => None,
+            Some(node) => {
+                let problem = || Problem::new(format!("`{name}` wants a table: `{name} = {{ {example} }}`")).label(node.describe());
+                self.checker.sink.push(&node.span, problem);
+                None
+            }
+        }
+    }
+
+    /// What the stage's job asks a cluster for.
+    fn slurm(&mut self) -> Wants {
+        let Some((Some(table), span)) = self.inner("slurm", "time = \"2:00:00\"") else { return Wants::default() };
+        for entry in table.0.iter().filter(|entry| !slurm::PARAMS.iter().any(|param| param.name == entry.key)) {
+            let names = slurm::PARAMS.iter().map(|param| param.name);
+            let problem = || Problem::new(format!("`slurm` has no key `{}`", shown(&entry.key))).help(suggest(&entry.key, "keys", names));
+            self.checker.sink.push(&entry.span, problem);
+        }
+        self.checker.enter("slurm");
+        let checked = self.checker.fields(slurm::PARAMS, table, "`slurm`", &span);
+        self.checker.leave();
+        let wants: Wants = Values(as_map(checked.value)).parse().unwrap_or_default();
+        if let Some((key, wanted)) = wants.wrong()
+            && let Some(node) = table.get(key)
+        {
+            self.checker.sink.push(&node.span, || Problem::new(format!("`slurm.{key}` wants {wanted}")));
+        }
+        wants
+    }
+
     /// Tells if the kind has no such parameter.
     fn known(&mut self, entry: &Entry) {
         let key = entry.key.as_str();
         let kind = self.kind;
         let declared = kind.params().iter().find(|param| param.name == key);
-        if matches!(key, "kind" | "hints") || declared.is_some_and(|param| param.role == Role::Param) || (key == "seed" && takes_seed(kind))
+        if matches!(key, "kind" | "hints" | "slurm")
+            || declared.is_some_and(|param| param.role == Role::Param)
+            || (key == "seed" && takes_seed(kind))
         {
             return;
         }

@@ -48,6 +48,16 @@ impl Devices {
     }
 }
 
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(gpus) => f.write_str(&gpus.iter().map(|&gpu| cuda(gpu)).collect::<Vec<_>>().join(",")),
+        }
+    }
+}
+
 /// The word for a GPU.
 pub(crate) fn cuda(number: u16) -> String {
     format!("cuda:{number}")
@@ -93,6 +103,8 @@ mod tests {
         assert_eq!((read("auto"), read("cpu")), (Ok(Devices::Auto), Ok(Devices::Cpu)));
         assert_eq!((read("cuda"), read("cuda:3")), (Ok(Devices::Cuda(vec![0])), Ok(Devices::Cuda(vec![3]))));
         assert_eq!(read("cuda:2,cuda,cuda:1"), Ok(Devices::Cuda(vec![2, 0, 1])), "in this order");
+        let again = |text: &str| read(text).map(|devices| devices.to_string());
+        assert_eq!(["auto", "cpu", "cuda:2,cuda:0"].map(again), ["auto", "cpu", "cuda:2,cuda:0"].map(|text| Ok(text.to_owned())));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::history;
 use crate::last::Last;
 use crate::pipeline::Pipeline;
 use crate::select::{Unknown, Where};
+use crate::slurm::Cluster;
 use crate::worker::WorkerCommand;
 
 /// What the user chose for this run and what does not change results.
@@ -50,6 +51,8 @@ pub struct Options {
     pub gpu: bool,
     /// What numbers hang on besides the device: libtorch's version, the GPU's name. Part of the keys where `numerics = "strict"`.
     pub platform: Option<String>,
+    /// The cluster whose nodes run what has to run; none where that is this machine.
+    pub cluster: Option<Cluster>,
 }
 
 impl std::default::Default for Options {
@@ -70,6 +73,7 @@ impl std::default::Default for Options {
             worker: None,
             gpu: gpu_is_there(),
             platform: None,
+            cluster: None,
         }
     }
 }
@@ -201,6 +205,18 @@ impl Engine {
     #[must_use]
     pub fn namesake(&self) -> Option<PathBuf> {
         self.last.namesake(&self.pipeline.file)
+    }
+
+    /// The stages that were asked for by their names.
+    #[must_use]
+    pub fn targets(&self) -> &[String] {
+        &self.options.targets
+    }
+
+    /// The cluster that runs the stages, if one does.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.options.cluster.as_ref()
     }
 
     /// The stages in question, in topological order.

@@ -77,6 +77,17 @@ pub enum Event {
         /// Its fingerprint in hex.
         key: String,
     },
+    /// A stage is a job of the cluster now, which waits for its turn or runs.
+    Queued {
+        /// Stage name.
+        stage: String,
+        /// Its fingerprint in hex.
+        key: String,
+        /// The job as Slurm calls it: `12`, `12_3` in an array.
+        job: String,
+        /// The run that had submitted it, if it was another.
+        by: Option<String>,
+    },
     /// A stage began to run.
     Started {
         /// Stage name.

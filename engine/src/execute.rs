@@ -21,7 +21,9 @@ use crate::plan::wall_seconds;
 use crate::priority::urgency;
 use crate::pusher::{self, Parcel};
 use crate::queue::Queue;
+use crate::reason::Reason;
 use crate::resources::{Resources, Slot, Wanted, gpus, has_choice};
+use crate::slurm::{self, Due};
 use crate::worker::Workers;
 
 impl Engine {
@@ -107,7 +109,8 @@ struct Run<'a> {
     parcels: Weak<mpsc::Sender<Parcel>>,
 }
 
-type Message = (usize, Result<Option<Ran>, StageError>);
+/// What became of a stage; nothing if what the remote had could not be had.
+pub(crate) type Message = (usize, Result<Option<Ran>, StageError>);
 
 impl<'a> Run<'a> {
     fn new(engine: &'a Engine, observer: &'a dyn Observer, cancel: &'a AtomicBool, workers: &'a Workers, id: &'a str) -> Self {
@@ -141,10 +144,14 @@ impl<'a> Run<'a> {
         self.prepare();
         std::thread::scope(|scope| {
             let _parcels = self.start_pusher(scope);
+            let cluster = slurm::start(scope, self.engine, (self.observer, self.cancel), self.id, &sender);
             let mut running = 0;
             loop {
                 self.decide_open();
+                running += self.hand_over(cluster.as_ref());
                 running += self.start_ready(scope, &sender);
+                // What was to be fetched may have been decided anew, and have to run.
+                running += self.hand_over(cluster.as_ref());
                 if running > 0 {
                     let Ok((stage, result)) = receiver.recv() else { break };
                     running -= 1;
@@ -169,7 +176,9 @@ impl<'a> Run<'a> {
         let done = self.in_state(|state| matches!(state, State::Done { .. })).filter_map(|stage| Some((stage, known(stage)?)));
         let urgency = urgency(self.engine, &due, &seconds, &done.collect::<Vec<_>>());
         self.queue.rank(urgency);
-        self.look_at_gpus();
+        if self.engine.options.cluster.is_none() {
+            self.look_at_gpus();
+        }
     }
 
     fn in_state(&self, wanted: fn(&State) -> bool) -> impl Iterator<Item = usize> {
@@ -222,6 +231,24 @@ impl<'a> Run<'a> {
         self.parcels = Arc::downgrade(&sender);
         scope.spawn(move || pusher::serve(engine, &parcels, observer, cancel));
         Some(sender)
+    }
+
+    /// Hands all that has to run to the cluster, where nothing here limits it; gives how many stages. What only has to be fetched is not its.
+    fn hand_over(&mut self, cluster: Option<&mpsc::Sender<Vec<Due>>>) -> usize {
+        let Some(cluster) = cluster else { return 0 };
+        let mut due = Vec::new();
+        while !self.is_stopping()
+            && let Some(stage) = self.queue.next_elsewhere()
+        {
+            if let Some(keyed) = self.as_of_now(stage) {
+                let anew = matches!(keyed.verdict, Verdict::Run(Reason::Forced));
+                due.push(Due { stage, key: keyed.key, anew });
+                self.states[stage] = State::Running(keyed);
+            }
+        }
+        let count = due.len();
+        let is_heard = count == 0 || cluster.send(due).is_ok();
+        if is_heard { count } else { 0 }
     }
 
     /// Decides every open stage whose upstream results are known.
@@ -304,8 +331,9 @@ impl<'a> Run<'a> {
     /// Makes a stage ready, unless an equal one is to compute its result.
     fn line_up(&mut self, stage: usize, keyed: Arc<Keyed>) {
         let wanted = match keyed.verdict {
-            Verdict::Fetch(..) => Wanted::FETCH,
-            _ => Wanted::of(self.engine, &self.engine.pipeline.stages[stage]),
+            Verdict::Fetch(..) => Some(Wanted::FETCH),
+            _ if self.engine.options.cluster.is_some() => None,
+            _ => Some(Wanted::of(self.engine, &self.engine.pipeline.stages[stage])),
         };
         self.queue.line_up(stage, keyed.key, wanted);
         self.states[stage] = State::Ready(keyed);

@@ -44,7 +44,7 @@ fn newest_first(root: &Path) -> Vec<String> {
 }
 
 /// The stages that the last run of a pipeline left undone: those that failed, were stopped or could not run. Of a run that was killed, those that
-/// were running.
+/// were running or waited in the queue of a cluster.
 pub(crate) fn left_over(root: &Path, pipeline: &str) -> Vec<String> {
     let is_its = |event: &Event| matches!(event, Event::RunStarted { pipeline: name, .. } if name == pipeline);
     let last = newest_first(root).iter().filter_map(|run| events(root, run)).find(|events| events.first().is_some_and(is_its));
@@ -52,7 +52,7 @@ pub(crate) fn left_over(root: &Path, pipeline: &str) -> Vec<String> {
     let mut places: HashMap<String, usize> = HashMap::new();
     for event in last.unwrap_or_default() {
         match event {
-            Event::Started { stage, .. } | Event::Failed { stage, .. } | Event::Blocked { stage, .. } => {
+            Event::Queued { stage, .. } | Event::Started { stage, .. } | Event::Failed { stage, .. } | Event::Blocked { stage, .. } => {
                 if let Entry::Vacant(place) = places.entry(stage) {
                     left.push(place.key().clone());
                     place.insert(left.len() - 1);

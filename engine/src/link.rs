@@ -171,6 +171,7 @@ impl Linker<'_> {
             inputs: self.inputs[stage].clone(),
             outputs,
             seed: draft.seed.unwrap_or_default(),
+            slurm: std::mem::take(&mut draft.slurm),
             folder: self.folders[draft.part].clone(),
             span: draft.span.clone(),
             table: Arc::clone(&draft.table),

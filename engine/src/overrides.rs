@@ -15,7 +15,7 @@ use crate::part::Part;
 use crate::raw::{self, Entry, Node, Raw, Table};
 use crate::selector::pieces;
 use crate::source::{Origin, Problem, Sink, Span};
-use crate::{matrix, sweep, variable};
+use crate::{matrix, slurm, sweep, variable};
 
 /// One value of a pipeline replaced from outside: `vars.squad=/data/squad`, `seed=7`, `stages.qlora.train.lr=3e-5`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,6 +279,7 @@ fn declared(kind: &'static dyn StageKind, stage: &Node, path: &[&str]) -> Result
     match *first {
         "kind" => return Err(Problem::new("the kind of a stage cannot be set from outside")),
         "seed" if rest.is_empty() && takes_seed(kind) => return Ok(()),
+        "slurm" => return field(slurm::PARAMS, stage.at("slurm"), "`slurm`", rest),
         "hints" => {
             let hints = hints(kind);
             return field(&hints, stage.at("hints"), "`hints`", rest);

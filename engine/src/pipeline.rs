@@ -16,6 +16,7 @@ use crate::kind::StageKind;
 use crate::kinds::Kinds;
 use crate::overrides::Override;
 use crate::raw::Node;
+use crate::slurm::Wants;
 use crate::source::{Problem, Sink, Sources, Span};
 use crate::text_file::{self, Unreadable};
 use crate::values::Values;
@@ -69,6 +70,8 @@ pub struct StageSpec {
     pub outputs: Vec<OutputSpec>,
     /// The seed in force.
     pub seed: u64,
+    /// What its job asks for where a cluster runs it; no part of what the result is made from.
+    pub slurm: Wants,
     /// The folder of the file that it stands in, absolute: where a program of the stage runs.
     pub folder: PathBuf,
     /// The stage's name in its file.
@@ -228,6 +231,7 @@ impl fmt::Debug for StageSpec {
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)
             .field("seed", &self.seed)
+            .field("slurm", &self.slurm)
             .field("folder", &self.folder)
             .field("span", &self.span)
             .finish()

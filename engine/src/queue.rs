@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use qapipe_cache::Digest;
 
@@ -20,6 +20,8 @@ pub(crate) struct Queue {
     /// Stages that have no place in a line yet.
     arrived: Vec<(usize, Wanted)>,
     lines: BTreeMap<Need, BTreeMap<Rank, Option<u64>>>,
+    /// Stages that a cluster is to run, with no place in a line.
+    elsewhere: BTreeSet<usize>,
     /// The stage that waits until nothing else runs. While it waits, nothing starts.
     next_alone: Option<(Need, Rank)>,
     /// For each key that one stage is to compute, the other stages that wait for that: two of one run never meet at the lock.
@@ -31,8 +33,9 @@ type Rank = (Reverse<u64>, usize);
 
 impl Queue {
     pub(crate) fn new(resources: Resources) -> Self {
-        let (urgency, arrived, lines, equals) = (Vec::new(), Vec::new(), BTreeMap::new(), HashMap::new());
-        Self { resources, urgency, arrived, lines, next_alone: None, equals }
+        let (urgency, arrived, elsewhere) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (lines, equals) = (BTreeMap::new(), HashMap::new());
+        Self { resources, urgency, arrived, lines, elsewhere, next_alone: None, equals }
     }
 
     /// Takes note of how urgent each stage is, before the first one starts.
@@ -45,13 +48,16 @@ impl Queue {
         self.resources.learn(memory);
     }
 
-    /// A stage is ready, unless an equal one is to compute its result.
-    pub(crate) fn line_up(&mut self, stage: usize, key: Digest, wanted: Wanted) {
+    /// A stage is ready, unless an equal one is to compute its result. One that a cluster is to run wants nothing of what there is here.
+    pub(crate) fn line_up(&mut self, stage: usize, key: Digest, wanted: Option<Wanted>) {
         match self.equals.entry(key) {
             Entry::Occupied(mut equals) => equals.get_mut().push(stage),
             Entry::Vacant(equals) => {
                 equals.insert(Vec::new());
-                self.add(stage, wanted);
+                match wanted {
+                    Some(wanted) => self.add(stage, wanted),
+                    None => drop(self.elsewhere.insert(stage)),
+                }
             }
         }
     }
@@ -90,6 +96,11 @@ impl Queue {
             kept.extend(need.gpus);
         }
         None
+    }
+
+    /// The next stage that a cluster is to run, in the order of the file: which of the jobs comes first is the cluster's business.
+    pub(crate) fn next_elsewhere(&mut self) -> Option<usize> {
+        self.elsewhere.pop_first()
     }
 
     /// A stage gives back what it had.
@@ -176,7 +187,7 @@ mod tests {
             queue.rank(stages.iter().map(|(_, urgency, _)| *urgency).collect());
             queue.learn(MEMORY.map(Some).to_vec());
             let line_up = |queue: &mut Queue, stage: usize| {
-                queue.line_up(stage, Digest::of_bytes(&stage.to_le_bytes()), stages[stage].0.clone());
+                queue.line_up(stage, Digest::of_bytes(&stage.to_le_bytes()), Some(stages[stage].0.clone()));
             };
             let early = early.min(stages.len());
             (0..early).for_each(|stage| line_up(&mut queue, stage));
@@ -210,10 +221,10 @@ mod tests {
         queue.rank(vec![1, 3, 2, 1]);
         queue.learn(vec![Some(10)]);
         let wanted = |room| Wanted { need: Need { threads: 1, gpus: vec![0], alone: false }, room: Some(room) };
-        queue.line_up(0, Digest::of_bytes(b"0"), wanted(4));
+        queue.line_up(0, Digest::of_bytes(b"0"), Some(wanted(4)));
         let first = queue.next().unwrap().0;
-        queue.line_up(1, Digest::of_bytes(b"1"), wanted(9));
-        queue.line_up(2, Digest::of_bytes(b"2"), wanted(2));
+        queue.line_up(1, Digest::of_bytes(b"1"), Some(wanted(9)));
+        queue.line_up(2, Digest::of_bytes(b"2"), Some(wanted(2)));
         assert_eq!((first, queue.next().map(|(stage, _)| stage)), (0, None), "there would be room for 2");
         queue.give_back(0);
         assert_eq!(queue.next().map(|(stage, _)| stage), Some(1));

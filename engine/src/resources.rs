@@ -94,7 +94,7 @@ pub(crate) fn gpus(engine: &Engine, spec: &StageSpec) -> Vec<u16> {
 }
 
 /// The devices that were asked for: by the stage's hint, else for the run.
-fn asked(engine: &Engine, spec: &StageSpec) -> Devices {
+pub(crate) fn asked(engine: &Engine, spec: &StageSpec) -> Devices {
     spec.values.text("hints.device").and_then(|text| text.parse().ok()).unwrap_or_else(|| engine.options.devices.clone())
 }
 
@@ -131,6 +131,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// That of a stage which has a process, and what is given to it, for itself.
+    pub(crate) fn alone(engine: &Engine, spec: &StageSpec) -> Self {
+        Self { gpu: gpus(engine, spec).first().copied(), shared: Arc::default() }
+    }
+
     /// Whether another stage was on its GPU so far. Its times are then no measure of it.
     pub(crate) fn was_shared(&self) -> bool {
         self.shared.load(Ordering::Relaxed)

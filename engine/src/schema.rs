@@ -6,6 +6,7 @@ use crate::check::{COMMON_SEED, hints, takes_seed};
 use crate::kind::StageKind;
 use crate::kinds::Kinds;
 use crate::param::{Default, Param, Role, Ty};
+use crate::slurm;
 use crate::ty_text::ty_text;
 
 /// What a name looks like.
@@ -131,6 +132,9 @@ fn definition(kind: &'static dyn StageKind) -> Value {
         let mut hints = object(&hints(kind));
         hints["description"] = json!("What changes how fast or where, never the result.");
         properties.insert("hints".to_owned(), hints);
+        let mut slurm = object(slurm::PARAMS);
+        slurm["description"] = json!("What the stage's job asks a cluster for, instead of what `[slurm]` in qapipe.toml says.");
+        properties.insert("slurm".to_owned(), slurm);
     }
     definition["description"] = json!(kind.doc());
     definition

@@ -1,6 +1,6 @@
 //! `qapipe kinds`: the kinds of stages and their parameters, from the tables that checking uses.
 
-use qapipe_engine::{Default, Param, Place, Role, StageKind, Ty, Values, accepted, ty_text};
+use qapipe_engine::{Default, Param, Place, Role, StageKind, Ty, Values, accepted, slurm, ty_text};
 use serde_json::{Value, json};
 
 use super::session::Session;
@@ -43,6 +43,7 @@ fn explained(kind: &dyn StageKind) -> String {
     let (params, hints): (Vec<Param>, Vec<Param>) = accepted(kind).into_iter().partition(|param| param.role == Role::Param);
     section(&mut text, "Parameters:", &params);
     section(&mut text, "Hints (under `hints = { … }`; they change how fast or where, never the result):", &hints);
+    section(&mut text, "Job (under `slurm = { … }`; with --executor slurm, instead of what `[slurm]` in qapipe.toml says):", slurm::PARAMS);
     text
 }
 

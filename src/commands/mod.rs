@@ -8,6 +8,7 @@ mod gc;
 mod get;
 mod graph;
 mod init;
+mod jobs;
 mod kinds;
 mod log;
 mod logs;

@@ -1,12 +1,13 @@
 //! `qapipe run`: bring results up to date.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use qapipe_engine::{Engine, ErrorClass, Event, Observer, Options, Outcome, StageState};
+use qapipe_engine::{Engine, ErrorClass, Event, Job, Observer, Options, Outcome, Override, StageState};
 
-use super::results;
 use super::session::Session;
+use super::{jobs, results};
 use crate::args::Run;
 use crate::display::{self, Display};
 use crate::failure::{Exit, Failure};
@@ -15,28 +16,33 @@ use crate::interrupt;
 use crate::project;
 
 pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
-    let no_wait = args.no_wait;
-    let (file, options, set) = prepare(args);
+    let (no_wait, dry) = (args.no_wait, args.dry);
+    let (file, options, set, job) = prepare(args)?;
+    if let Some(job) = job {
+        return jobs::run(&session.engine_of_job(&file, &set, options)?, &job, session);
+    }
     let only_left = options.left_over;
     let engine = session.engine(&file, &set, options)?;
     if only_left && engine.selected().is_empty() {
         session.printer.note("nothing to do: the last run left nothing undone");
         return Ok(());
     }
+    if dry {
+        return jobs::dry_run(&engine, session);
+    }
     let display = display::open(session.printer, engine.pipeline());
     let shown = Arc::clone(&display);
-    let cancel = interrupt::watch(move |text| shown.tell(text))?;
+    let tell = move |text: &str| shown.tell(text);
+    let cancel = match engine.cluster() {
+        Some(cluster) => interrupt::watch_jobs(Arc::clone(&cluster.orders), tell)?,
+        None => interrupt::watch(tell)?,
+    };
     let observer =
         Watcher { next: display.as_ref(), cancel: &cancel, no_wait, locked: AtomicBool::new(false), restored: Counter::default() };
     let outcome = engine.run(&observer, &cancel);
     display.close();
     let outcome = outcome?;
-    collect(&engine, &outcome, session);
-    tell_namesake(&engine, session);
-    if !session.printer.json {
-        session.printer.note(&summary(&outcome, observer.restored.get()));
-        results::after_run(&engine, &outcome, session)?;
-    }
+    tell_outcome(&engine, &outcome, observer.restored.get(), session)?;
     if observer.locked.load(Ordering::Relaxed) {
         return Err(Failure::new(Exit::Locked, "another run is computing the same result").help("leave out --no-wait to wait for it"));
     }
@@ -46,9 +52,21 @@ pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
     }
 }
 
-/// The file and the engine's options that the arguments mean.
-fn prepare(args: Run) -> (std::path::PathBuf, Options, Vec<qapipe_engine::Override>) {
+/// Brings the tables up to date, and sums the run up.
+fn tell_outcome(engine: &Engine, outcome: &Outcome, restored: usize, session: &Session) -> Result<(), Failure> {
+    collect(engine, outcome, session);
+    tell_namesake(engine, session);
+    if session.printer.json {
+        return Ok(());
+    }
+    session.printer.note(&summary(outcome, restored));
+    results::after_run(engine, outcome, session)
+}
+
+/// The file, the engine's options and the job that the arguments mean.
+fn prepare(args: Run) -> Result<(PathBuf, Options, Vec<Override>, Option<Job>), Failure> {
     let set = args.work.changes.overrides();
+    let cluster = jobs::cluster(&args)?;
     let (file, targets) = project::pipeline_and_stages(args.work.pipeline, args.work.stages);
     let options = Options {
         keep_going: args.keep_going,
@@ -58,9 +76,10 @@ fn prepare(args: Run) -> (std::path::PathBuf, Options, Vec<qapipe_engine::Overri
         left_over: args.failed,
         share_gpus: args.share_gpus,
         offline: args.offline,
+        cluster,
         ..args.work.machine.options()
     };
-    (file, options, set)
+    Ok((file, options, set, args.job.job()))
 }
 
 /// Passes events on; notes what the summary and the exit code need.

@@ -28,13 +28,35 @@ impl Session {
 
     /// A pipeline over its store. All that the stages read which are to be brought up to date is there.
     pub(crate) fn engine(&self, file: &Path, set: &[Override], options: Options) -> Result<Engine, Failure> {
+        self.engine_before(
+            file,
+            set,
+            options,
+            |options, folder| if options.offline { Ok(Behind::default()) } else { settings::remote(folder) },
+        )
+    }
+
+    /// The same for a job of a cluster: whether the remote has something was the driver's to ask.
+    pub(crate) fn engine_of_job(&self, file: &Path, set: &[Override], options: Options) -> Result<Engine, Failure> {
+        self.engine_before(file, set, options, |_, _| Ok(Behind::default()))
+    }
+
+    /// `behind` says what is behind the store, by the pipeline's folder.
+    fn engine_before(
+        &self,
+        file: &Path,
+        set: &[Override],
+        options: Options,
+        behind: impl FnOnce(&Options, &Path) -> Result<Behind, Failure>,
+    ) -> Result<Engine, Failure> {
         let pipeline = Pipeline::load(file, &kinds(), set)?;
         pipeline.check_files_of(options.selected(&Graph::of(&pipeline)).map_err(EngineError::from)?)?;
         let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
-        let behind = if options.offline { Behind::default() } else { settings::remote(&pipeline.folder)? };
+        let behind = behind(&options, &pipeline.folder)?;
         let worker = project::worker();
         let gpus = worker.clone().map(|worker| Arc::new(Torch(worker)) as Arc<dyn Gpus>);
         let options = Options { worker: worker.map(worker_command), gpus, remote: behind.remote, push: behind.push, ..options };
+        let options = with_cluster(options, &pipeline.folder)?;
         let options = if pipeline.strict { torch::pin(options)? } else { options };
         Ok(Engine::new(store, pipeline, options)?)
     }
@@ -62,6 +84,16 @@ impl Session {
             None => self.store(),
         }
     }
+}
+
+/// Fills in what the project says of the cluster, if there is one: its CPUs are the threads of a job where the user does not say how many.
+fn with_cluster(mut options: Options, folder: &Path) -> Result<Options, Failure> {
+    if let Some(cluster) = &mut options.cluster {
+        cluster.wants = settings::slurm(folder)?;
+        let cpus = cluster.wants.cpus.and_then(|cpus| usize::try_from(cpus).ok()).filter(|_| !cluster.fixed_jobs);
+        options.jobs = cpus.unwrap_or(options.jobs);
+    }
+    Ok(options)
 }
 
 /// Starts a worker that serves this build of qapipe, and no other: a stale one would give results of old code under new keys.

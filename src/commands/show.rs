@@ -85,6 +85,7 @@ fn note<'a>(event: &'a Event, order: &mut Vec<&'a str>, lines: &mut HashMap<&'a 
     | Event::InRemote { stage, .. }
     | Event::Fetching { stage, .. }
     | Event::Fetched { stage, .. }
+    | Event::Queued { stage, .. }
     | Event::Started { stage, .. }
     | Event::Finished { stage, .. }
     | Event::Failed { stage, .. }
@@ -101,6 +102,7 @@ fn note<'a>(event: &'a Event, order: &mut Vec<&'a str>, lines: &mut HashMap<&'a 
         Event::InRemote { key, .. } => (line.state, line.key) = ("remote", short(key)),
         Event::Fetching { key, .. } => (line.state, line.key) = ("fetching", short(key)),
         Event::Fetched { key, seconds: time, .. } => (line.state, line.key, line.time) = ("fetched", short(key), seconds(*time)),
+        Event::Queued { key, job, .. } => (line.state, line.key, line.because) = ("queued", short(key), format!("job {job}")),
         Event::Started { key, because, .. } => (line.state, line.key, line.because) = ("running", short(key), because.clone()),
         Event::Finished { key, seconds: time, .. } => (line.state, line.key, line.time) = ("done", short(key), seconds(*time)),
         Event::Failed { error, .. } if error.class == ErrorClass::Interrupted => line.state = "stopped",
@@ -119,7 +121,7 @@ fn style(state: &str) -> anstyle::Style {
     match state {
         "failed" => BAD,
         "done" | "cached" | "fetched" => GOOD,
-        "running" | "fetching" | "stopped" => DUE,
+        "running" | "queued" | "fetching" | "stopped" => DUE,
         _ => DIM,
     }
 }

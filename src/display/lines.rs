@@ -34,8 +34,12 @@ impl Lines {
                 let same = if *unchanged { ", output as before" } else { "" };
                 self.line(GOOD, "done", stage, &format!("{}{same}", human::seconds(*seconds)))
             }
-            Event::Failed { stage, error } if error.class == ErrorClass::Interrupted => self.line(DUE, "stopped", stage, ""),
+            Event::Failed { stage, error } if error.class == ErrorClass::Interrupted => self.stopped(stage, error),
             Event::Failed { stage, error } => self.failed(stage, error),
+            Event::Queued { stage, job, by, .. } => {
+                let by = by.as_ref().map(|run| format!(", which run {run} had submitted")).unwrap_or_default();
+                self.line(DIM, "queued", stage, &format!("job {job}{by}"))
+            }
             Event::Waiting { stage, .. } => self.line(DUE, "wait", stage, "another run is computing it"),
             Event::Damaged { stage, what } => self.line(BAD, "damaged", stage, &format!("{what}; it runs again")),
             Event::Fetching { stage, bytes, .. } => self.line(DUE, "fetch", stage, &human::bytes(*bytes as f64)),
@@ -61,6 +65,11 @@ impl Lines {
         let of = if *total > 0 { format!(" of {total}") } else { String::new() };
         let note = if note.is_empty() { String::new() } else { format!("  {note}") };
         Some(self.line(DIM, "...", stage, &format!("{done}{of} {unit}{note}")))
+    }
+
+    /// That it was interrupted is what the word says already.
+    fn stopped(&self, stage: &str, error: &StageError) -> String {
+        self.line(DUE, "stopped", stage, if *error == StageError::interrupted() { "" } else { &error.message })
     }
 
     fn failed(&self, stage: &str, error: &StageError) -> String {

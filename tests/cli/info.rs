@@ -40,7 +40,7 @@ fn kinds_are_listed_and_explained() {
     for kind in ["command", "dataset", "checkpoint", "tokenize", "fine-tune", "distil", "evaluate"] {
         assert!(list.out.lines().any(|line| line.starts_with(&format!("{kind} "))), "{}", list.out);
     }
-    assert_snapshot!(project.qapipe(&["kinds", "command"]).code(0).out, @r"
+    assert_snapshot!(project.qapipe(&["kinds", "command"]).code(0).out, @r#"
     command
       Runs any program on files and other stages' outputs.
 
@@ -68,7 +68,25 @@ fn kinds_are_listed_and_explained() {
           Threads that the stage may use.
       exclusive  true or false
           Whether nothing else of the run goes on beside the stage, so that its times are its own.
-    ");
+
+    Job (under `slurm = { … }`; with --executor slurm, instead of what `[slurm]` in qapipe.toml says):
+      partition  text
+          Partition of the job.
+      account  text
+          Account that pays.
+      time  text
+          Time limit: minutes, "H:M:S" or "D-H:M:S".
+      gpus  whole number, 0 or more
+          GPUs; those of the project hold for stages that use tensors.
+      memory  text
+          Memory of the job: "32G".
+      cpus  whole number, 1 or more
+          CPUs; the stage gets as many threads.
+      options  list of text
+          More options of sbatch, each a text: "--qos=high".
+      setup  list of text
+          Lines of shell before the stage: "module load cuda".
+    "#);
     let unknown = project.qapipe(&["kinds", "fintune"]).code(2);
     assert!(unknown.err.contains("'fine-tune'"), "{}", unknown.err);
     let json = project.qapipe(&["kinds", "--json"]).code(0).json();

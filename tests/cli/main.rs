@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod check;
+mod cluster;
 mod devices;
 mod gc;
 mod include;
@@ -18,6 +19,7 @@ mod run;
 #[cfg(feature = "cloud")]
 mod s3;
 mod signals;
+mod slurm;
 mod store;
 mod support;
 mod training;

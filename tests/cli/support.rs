@@ -119,9 +119,14 @@ impl Project {
 
 /// Waits until something holds, for at most 20 seconds.
 pub(crate) fn wait(what: &str, holds: impl Fn() -> bool) {
+    wait_for_up_to(Duration::from_secs(20), what, holds);
+}
+
+/// The same for what takes its time.
+pub(crate) fn wait_for_up_to(most: Duration, what: &str, holds: impl Fn() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
+        assert!(started.elapsed() < most, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
