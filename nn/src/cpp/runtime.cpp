@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/Generator.h>
+#include <c10/core/DeviceGuard.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
