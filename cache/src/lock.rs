@@ -1,7 +1,7 @@
 //! Locks between processes: held by an open file, so that a killed holder holds nothing.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ impl Lock {
     pub(crate) fn acquire(path: &Path) -> Result<Self, CacheError> {
         let wait = |file: &File| match file.lock() {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
-            other => other.map(Some),
+            other => other.map(Some).map_err(gone),
         };
         loop {
             let locked = anew(|| {
@@ -52,7 +52,7 @@ impl Lock {
                 match file.try_lock() {
                     Ok(()) => Ok(Some(file)),
                     Err(TryLockError::WouldBlock) => Ok(None),
-                    Err(TryLockError::Error(error)) => Err(error),
+                    Err(TryLockError::Error(error)) => Err(gone(error)),
                 }
             });
             let Some(file) = locked.map_err(CacheError::io(path))? else { return Ok(None) };
@@ -102,8 +102,13 @@ fn open(path: &Path) -> std::io::Result<File> {
     match options.open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            options.open(path)
+            options.open(path).map_err(gone)
         }
         other => other,
     }
+}
+
+/// The file is made where it is missing. One that is not there all the same has been removed by another machine, and is still believed to be there.
+fn gone(error: Error) -> Error {
+    if error.kind() == ErrorKind::NotFound { ErrorKind::StaleNetworkFileHandle.into() } else { error }
 }
