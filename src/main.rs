@@ -24,6 +24,11 @@ use clap::Parser;
 use args::Cli;
 use printer::Printer;
 
+/// A pipeline is many small pieces: with the system's allocator, finding out that nothing is to be done is for the most part making and
+/// freeing them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     crash::guard(run)
 }

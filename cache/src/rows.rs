@@ -39,7 +39,9 @@ impl Rows {
         for entry in listed.into_iter().flatten() {
             let path = entry.map_err(CacheError::io(folder))?.path();
             let bytes = anew(|| fs::read(&path)).map_err(CacheError::io(&path))?;
-            touch(&path);
+            if let Ok(metadata) = fs::metadata(&path) {
+                touch(&path, &metadata);
+            }
             known.extend(bytes.split(|&byte| byte == b'\n').filter_map(parse));
         }
         Ok(Self { folder: folder.to_path_buf(), known, file: None })

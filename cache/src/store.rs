@@ -1,6 +1,7 @@
 //! The content-addressed store: files and folders by digest, action records by fingerprint.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::record::Record;
 use crate::scratch::{self, Scratch};
 use crate::stale::anew;
 use crate::tree::Tree;
+use crate::used::touch;
 use crate::{atomic, materialise, publish};
 
 /// How long what broke off is kept, to be gone on with: downloads, and the results that a killed run had.
@@ -220,9 +222,23 @@ impl Store {
     /// # Errors
     /// When the file system refuses.
     pub fn record(&self, fingerprint: &Digest) -> Result<Option<Record>, CacheError> {
+        Ok(self.read_record(fingerprint)?.map(|(record, _)| record))
+    }
+
+    /// The same for who goes on to use it: notes that, for garbage collection by age. Where the store may not be written, it is not noted.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub fn use_record(&self, fingerprint: &Digest) -> Result<Option<Record>, CacheError> {
+        let Some((record, metadata)) = self.read_record(fingerprint)? else { return Ok(None) };
+        touch(&self.layout.record(fingerprint), &metadata);
+        Ok(Some(record))
+    }
+
+    fn read_record(&self, fingerprint: &Digest) -> Result<Option<(Record, fs::Metadata)>, CacheError> {
         let path = self.layout.record(fingerprint);
-        match anew(|| fs::read(&path)) {
-            Ok(bytes) => Ok(Record::parse(&bytes, fingerprint)),
+        match anew(|| read(&path)) {
+            Ok((bytes, metadata)) => Ok(Record::parse(&bytes, fingerprint).map(|record| (record, metadata))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(CacheError::io(&path)(error)),
         }
@@ -266,4 +282,13 @@ fn check_size(path: &Path, bytes: u64) -> Result<(), String> {
         Ok(metadata) => Err(format!("{} has {} bytes instead of {bytes}", path.display(), metadata.len())),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
+}
+
+/// A file's bytes, and what was known of it when it was opened: to ask by its name again would cost a thousand lookups in a run of a thousand stages.
+fn read(path: &Path) -> std::io::Result<(Vec<u8>, fs::Metadata)> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.take(metadata.len()).read_to_end(&mut bytes)?;
+    Ok((bytes, metadata))
 }

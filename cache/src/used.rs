@@ -6,22 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
-use crate::digest::Digest;
-use crate::store::Store;
-
 /// How exactly it is known.
 const EXACT: Duration = Duration::from_secs(24 * 3600);
 
-impl Store {
-    /// Notes that a record is used. Where the store may not be written, it is not noted.
-    pub fn touch(&self, fingerprint: &Digest) {
-        touch(&self.layout.record(fingerprint));
-    }
-}
-
-/// Notes that a file is used.
-pub(crate) fn touch(path: &Path) {
-    if fs::metadata(path).is_ok_and(|metadata| unused_for(&metadata, SystemTime::now()) > EXACT) {
+/// Notes that a file is used of which this is known. Where it may not be written, it is not noted.
+pub(crate) fn touch(path: &Path, known: &fs::Metadata) {
+    if unused_for(known, SystemTime::now()) > EXACT {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         // To set it to now takes no more than the right to write: the file may be another user's.
         let _ = utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());

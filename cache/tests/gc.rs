@@ -99,11 +99,11 @@ fn age_counts_from_the_last_use() {
     let (_folder, store) = store();
     let all = ["old", "used", "new"].map(|name| keep(&store, name, 1.0, &texts(&[name])));
     all.iter().take(2).for_each(|record| age(&record_path(&store, record), 40 * DAY));
-    store.touch(&all[1].fingerprint);
+    store.use_record(&all[1].fingerprint).unwrap();
     let policy = Policy { unused_for: Some(30 * DAY), ..Policy::default() };
     assert_eq!(names(&collect(&store, &policy, &HashSet::new())), ["old"]);
     let before = fs::metadata(record_path(&store, &all[2])).unwrap().modified().unwrap();
-    store.touch(&all[2].fingerprint);
+    store.use_record(&all[2].fingerprint).unwrap();
     assert_eq!(fs::metadata(record_path(&store, &all[2])).unwrap().modified().unwrap(), before, "at most once a day");
 }
 

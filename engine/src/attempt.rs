@@ -153,7 +153,7 @@ impl Attempt<'_> {
             return Ok(None);
         }
         let guard = self.engine.store.hold();
-        let record = self.engine.store.record(&self.keyed.key).map_err(|error| cache_error(&error))?;
+        let record = self.engine.store.use_record(&self.keyed.key).map_err(|error| cache_error(&error))?;
         let Some(record) = record else { return Ok(None) };
         let damages: Vec<Damage> = record.outputs.values().filter_map(|artifact| self.engine.store.check(artifact).err()).collect();
         damages.iter().for_each(|damage| self.set_aside(damage));

@@ -196,7 +196,7 @@ impl<'a> Decider<'a> {
         if self.engine.forced.contains(&spec.name) {
             return Ok(Verdict::Run(Reason::Forced));
         }
-        let found = self.engine.store.record(key).map_err(|error| cache_error(&error))?;
+        let found = self.engine.store.use_record(key).map_err(|error| cache_error(&error))?;
         let Some(record) = found else {
             return Ok(Verdict::Run(self.reason(spec, key, facets)));
         };

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qapipe_cache::{CacheError, Digest, Guard, Lease, Record, Remote, RemoteError, StatCache, Store};
-use rayon::prelude::*;
 
 use crate::away::{Away, Warning};
 use crate::decide::Decider;
@@ -185,7 +184,6 @@ impl Engine {
 
     /// Goes on using results that were found, or kept, under a guard: until this engine is dropped, they are no garbage.
     pub(crate) fn go_on_using(&self, guard: Guard, keys: &[Digest]) {
-        keys.par_iter().with_min_len(64).for_each(|key| self.store.touch(key));
         self.lease.keep(guard, keys);
     }
 

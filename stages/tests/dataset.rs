@@ -1,16 +1,15 @@
 //! The dataset stage on good and bad input.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod common;
+#[path = "common/parquet.rs"]
+mod parquet_file;
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
-use arrow_buffer::OffsetBuffer;
-use arrow_schema::{DataType, Field};
 use common::{Log, bytes, dataset, run_logged, shared};
+use parquet_file::parquet;
 use qapipe_engine::{ErrorClass, StageError, StageKind, Values};
 use qapipe_stages::examples::{Examples, Info};
 use qapipe_stages::kinds::Dataset;
@@ -129,33 +128,6 @@ fn what_a_file_is_its_content_says() {
     assert!(parquet.impossible(1));
     let damaged = load(b"PAR1 but nothing else", json!({}), folder.path()).unwrap_err();
     assert!(damaged.to_string().contains("not a Parquet file that qapipe reads"), "{damaged}");
-}
-
-/// The two questions as the hub keeps them.
-fn parquet() -> Vec<u8> {
-    let text = |texts: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
-    let list = |item: ArrayRef| -> ArrayRef {
-        let field = Arc::new(Field::new("item", item.data_type().clone(), true));
-        Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([1, 0]), item, None))
-    };
-    let (texts, starts) = (list(Arc::new(StringArray::from(vec!["Zoé"]))), list(Arc::new(Int32Array::from(vec![0]))));
-    let field = |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
-    let answers = StructArray::from(vec![(field("text", &texts), texts.clone()), (field("answer_start", &starts), starts.clone())]);
-    let context = "Zoé saw 😀 the cat. The cat sat.";
-    let columns = [
-        ("id", text(["q1", "q2"])),
-        ("title", text(["T", "T"])),
-        ("context", text([context, context])),
-        ("question", text(["Who?", "Why?"])),
-        ("answers", Arc::new(answers) as ArrayRef),
-    ];
-    let batch = RecordBatch::try_from_iter(columns).unwrap();
-    assert_eq!(batch.column(0).data_type(), &DataType::Utf8);
-    let mut bytes = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
-    bytes
 }
 
 #[test]

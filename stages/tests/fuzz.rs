@@ -1,12 +1,11 @@
 //! Damaged pipelines, data, tokenizers and word vectors: refused with an error, or read as what they say.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+
+#[path = "common/parquet.rs"]
+mod parquet_file;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
-use arrow_buffer::OffsetBuffer;
-use arrow_schema::Field;
 use qapipe_engine::{Kinds, Override, Pipeline};
 use qapipe_fuzz::{Hunt, PeakAlloc};
 use qapipe_stages::tokenizer::{self, Casing};
@@ -125,8 +124,13 @@ fn squad() {
 fn parquet() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.parquet");
-    let hunt =
-        Hunt { name: "parquet", corpus: vec![parquet_bytes()], words: &["PAR1", "question", "answers"], factor: 20_000, base: 64 << 20 };
+    let hunt = Hunt {
+        name: "parquet",
+        corpus: vec![parquet_file::parquet()],
+        words: &["PAR1", "question", "answers"],
+        factor: 20_000,
+        base: 64 << 20,
+    };
     hunt.run(|bytes| {
         std::fs::write(&path, bytes).unwrap();
         let read = squad_parquet::read(&path);
@@ -135,30 +139,6 @@ fn parquet() {
             |questions| format!("{} rows", questions.rows.len() > 1),
         )
     });
-}
-
-fn parquet_bytes() -> Vec<u8> {
-    let text = |texts: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
-    let list = |item: ArrayRef| -> ArrayRef {
-        let field = Arc::new(Field::new("item", item.data_type().clone(), true));
-        Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([1, 0]), item, None))
-    };
-    let (texts, starts) = (list(Arc::new(StringArray::from(vec!["cat"]))), list(Arc::new(Int32Array::from(vec![4]))));
-    let field = |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
-    let answers = StructArray::from(vec![(field("text", &texts), texts.clone()), (field("answer_start", &starts), starts.clone())]);
-    let columns = [
-        ("id", text(["q1", "q2"])),
-        ("title", text(["T", "T"])),
-        ("context", text(["The cat sat.", "The cat sat."])),
-        ("question", text(["Who?", "Why?"])),
-        ("answers", Arc::new(answers) as ArrayRef),
-    ];
-    let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let mut bytes = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
-    bytes
 }
 
 /// Reads a tokenizer, and uses it where it can be read.

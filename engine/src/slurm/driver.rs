@@ -267,7 +267,7 @@ impl Driver<'_> {
     fn result(&self, open: &Open) -> Option<Result<Ran, StageError>> {
         let store = &self.engine.store;
         let guard = store.hold();
-        let record = store.record(&open.task.key).ok().flatten()?;
+        let record = store.use_record(&open.task.key).ok().flatten()?;
         if (open.task.anew && record.run != open.note.run) || record.outputs.values().any(|artifact| store.check(artifact).is_err()) {
             return None;
         }

@@ -140,7 +140,7 @@ impl Driver<'_> {
         }
         let store = &self.engine.store;
         let guard = store.hold();
-        let found = store.record(&task.key).ok().flatten();
+        let found = store.use_record(&task.key).ok().flatten();
         let Some(record) = found.filter(|record| record.outputs.values().all(|artifact| store.check(artifact).is_ok())) else {
             return Some(task);
         };

@@ -4,7 +4,6 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/Generator.h>
-#include <c10/core/DeviceGuard.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -78,17 +77,8 @@ QAPIPE_API char* qapipe_reset_peak(int32_t device) {
 // Gives free memory back to the devices and to the system. What keeps it from doing so is none of the stage's that is done.
 QAPIPE_API void qapipe_give_back() {
   std::free(qapipe::guarded([&] {
-    if (!at::hasCUDA() || !at::getDeviceAllocator(at::kCUDA)->initialized()) {
-      return;
-    }
-    // On a device that this process uses: where another one is current, libtorch would begin to use that, and take half a gigabyte of it.
-    const auto& devices = at::globalContext().getAcceleratorHooksInterface(at::kCUDA);
-    for (c10::DeviceIndex index = 0; index < devices.deviceCount(); ++index) {
-      if (devices.hasPrimaryContext(index)) {
-        const c10::DeviceGuard guard(c10::Device(at::kCUDA, index));
-        at::accelerator::emptyCache();
-        return;
-      }
+    if (at::hasCUDA() && at::getDeviceAllocator(at::kCUDA)->initialized()) {
+      at::accelerator::emptyCache();
     }
   }));
 #ifdef __GLIBC__
