@@ -4,6 +4,7 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/Generator.h>
+#include <c10/core/DeviceGuard.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -37,7 +38,12 @@ QAPIPE_API char* qapipe_seed(int32_t device, uint64_t seed) {
 }
 
 QAPIPE_API char* qapipe_synchronize(int32_t device) {
-  return qapipe::guarded([&] { at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device)); });
+  return qapipe::guarded([&] {
+    // libtorch goes back to the device that was current before, and so begins to use one that this process has nothing to do with: half a gigabyte
+    // of its memory. The guard goes back without that.
+    const c10::DeviceGuard guard(c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
+    at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device));
+  });
 }
 
 QAPIPE_API char* qapipe_deterministic(bool on) {
