@@ -35,9 +35,7 @@ pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<(), E
 /// Reads the one batch of a file; its arrays point into the mapped file.
 pub(crate) fn read(path: &Path) -> Result<RecordBatch, Error> {
     let buffer = map(path)?;
-    // Of some damage arrow asserts that it is not there.
-    let decoded = std::panic::catch_unwind(|| decode(&buffer));
-    decoded.unwrap_or_else(|_| Err(ArrowError::ParseError("the file is damaged".to_owned()))).map_err(Error::arrow(path))
+    Error::unless_damaged(path, || decode(&buffer).map_err(Error::arrow(path)))
 }
 
 /// A file's bytes without reading them.

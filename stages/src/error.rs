@@ -84,6 +84,12 @@ impl Error {
         }
     }
 
+    /// What is read from a file of Arrow's or Parquet's. Of some damage their libraries assert that it is not there.
+    pub(crate) fn unless_damaged<T>(path: &Path, read: impl FnOnce() -> Result<T, Self>) -> Result<T, Self> {
+        let damaged = |_| Err(Self::arrow(path)(arrow_schema::ArrowError::ParseError("the file is damaged".to_owned())));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(damaged)
+    }
+
     pub(crate) fn parquet(path: &Path) -> impl FnOnce(parquet::errors::ParquetError) -> Self {
         move |source| match source {
             parquet::errors::ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {

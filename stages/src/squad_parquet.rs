@@ -22,6 +22,10 @@ const SCHEMA: &str = "the columns are id, title, context, question, answers {tex
 /// # Errors
 /// With the name of a column that is missing or of another type.
 pub fn read(path: &Path) -> Result<Questions, Error> {
+    Error::unless_damaged(path, || read_batches(path))
+}
+
+fn read_batches(path: &Path) -> Result<Questions, Error> {
     let file = File::open(path).map_err(Error::io(path))?;
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build).map_err(Error::parquet(path))?;

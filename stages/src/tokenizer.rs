@@ -110,7 +110,11 @@ pub fn load_file(file: &Path, casing: Casing) -> Result<Tokenizer, Error> {
     if !text.trim_start().starts_with('{') {
         return of_vocabulary(&text, casing, &name);
     }
-    let mut tokenizer: Tokenizer = text.parse().map_err(|e| Error::data(format!("{name}: not a tokenizer: {e}")))?;
+    let wrong = |what: String| Error::data(format!("{name}: not a tokenizer: {what}"));
+    // The library takes for granted that some parts are of the right shape.
+    let parsed = std::panic::catch_unwind(|| text.parse::<Tokenizer>())
+        .map_err(|_| wrong("a part of it has another shape than wanted".to_owned()))?;
+    let mut tokenizer = parsed.map_err(|error| wrong(error.to_string()))?;
     without_limits(&mut tokenizer, &name)?;
     Ok(tokenizer)
 }

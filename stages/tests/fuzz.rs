@@ -141,6 +141,18 @@ fn parquet() {
     });
 }
 
+/// Damage of which the library asserts that it is not there.
+#[test]
+fn a_parquet_file_that_makes_its_library_panic_is_a_damaged_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.parquet");
+    let mut bytes = parquet_file::parquet();
+    bytes.splice(158..158, *b"question");
+    std::fs::write(&path, bytes).unwrap();
+    let error = squad_parquet::read(&path).map(|questions| questions.rows.len()).unwrap_err();
+    assert!(error.to_string().contains("the file is damaged"), "{error}");
+}
+
 /// Reads a tokenizer, and uses it where it can be read.
 fn tokenized(folder: &Path) -> String {
     match tokenizer::load(folder) {
@@ -150,6 +162,18 @@ fn tokenized(folder: &Path) -> String {
             encoded.map_or_else(|error| error.to_string(), |encoded| format!("{} ids", if encoded.len() > 8 { "many" } else { "few" }))
         }
     }
+}
+
+#[test]
+fn a_decoder_that_makes_its_library_panic_is_a_mistake_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n";
+    let whole = tokenizer::of_vocabulary(vocabulary, Casing::default(), "vocab").unwrap().to_string(false).unwrap();
+    let mut whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    whole["decoder"] = 7.into();
+    std::fs::write(folder.path().join("tokenizer.json"), whole.to_string()).unwrap();
+    let error = tokenizer::load(folder.path()).map(drop).unwrap_err();
+    assert!(error.to_string().contains("tokenizer.json: not a tokenizer: "), "{error}");
 }
 
 #[test]

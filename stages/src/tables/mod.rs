@@ -142,6 +142,10 @@ pub fn write_table<R: Row>(path: &Path, rows: &[R]) -> Result<(), Error> {
 /// # Errors
 /// Where the file is missing or broken, or a column has another type.
 pub fn read_table<R: Row>(path: &Path) -> Result<Vec<R>, Error> {
+    Error::unless_damaged(path, || read_rows(path))
+}
+
+fn read_rows<R: Row>(path: &Path) -> Result<Vec<R>, Error> {
     let file = File::open(path).map_err(Error::io(path))?;
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build).map_err(Error::parquet(path))?;
