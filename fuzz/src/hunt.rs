@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
@@ -65,13 +65,26 @@ impl Hunt<'_> {
         trace.begin(input);
         PeakAlloc.reset_peak_usage();
         let before = PeakAlloc.current_usage();
-        let said = read(input);
+        let (said, broken) = quietly(|| read(input)).map_or_else(|what| (String::new(), what), |said| (said, String::new()));
+        assert!(broken.is_empty(), "{}: {broken}: {}", self.name, trace.input.display());
         let taken = PeakAlloc.peak_usage().saturating_sub(before);
         let most = self.base + self.factor * input.len();
         assert!(taken <= most, "{}: {taken} bytes of memory for an input of {}: {}", self.name, input.len(), trace.input.display());
         trace.end();
         shape(&said)
     }
+}
+
+/// Runs a reader; gives the message of a panic that it lets out. One that it catches itself is its own business, and what the usual hook does with
+/// it, a backtrace, takes more memory than any reader.
+fn quietly<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    let usual = std::panic::take_hook();
+    let said = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&said);
+    std::panic::set_hook(Box::new(move |info| *heard.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string()));
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    std::panic::set_hook(usual);
+    done.map_err(|_| said.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
 /// What was said, without what differs from input to input: its words.
