@@ -29,14 +29,11 @@ pub struct Holder {
 impl Lock {
     /// Waits for the lock.
     pub(crate) fn acquire(path: &Path) -> Result<Self, CacheError> {
-        let wait = |file: &File| match file.lock() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
-            other => other.map(Some).map_err(gone),
-        };
         loop {
             let locked = anew(|| {
                 let file = open(path)?;
-                wait(&file).map(|locked| locked.map(|()| file))
+                wait_for(&file).map_err(gone)?;
+                Ok(file)
             });
             if let Some(lock) = Self::confirm(path, locked.map_err(CacheError::io(path))?) {
                 return Ok(lock);
@@ -56,7 +53,7 @@ impl Lock {
                 }
             });
             let Some(file) = locked.map_err(CacheError::io(path))? else { return Ok(None) };
-            if let Some(lock) = Self::confirm(path, Some(file)) {
+            if let Some(lock) = Self::confirm(path, file) {
                 return Ok(Some(lock));
             }
         }
@@ -64,8 +61,7 @@ impl Lock {
 
     /// The last holder removes the file; who waited on the removed one holds nothing and has to start over. The name is opened, not only looked
     /// up: what another machine has done to it is seen for certain by that alone.
-    fn confirm(path: &Path, file: Option<File>) -> Option<Self> {
-        let mut file = file?;
+    fn confirm(path: &Path, mut file: File) -> Option<Self> {
         let (ours, theirs) = (file.metadata().ok()?, File::open(path).and_then(|file| file.metadata()).ok()?);
         if theirs.ino() != ours.ino() || theirs.dev() != ours.dev() {
             return None;
@@ -94,6 +90,16 @@ pub(crate) fn holder(path: &Path) -> Option<Holder> {
 /// Whether somebody who lives holds the lock at a path. Takes nothing and makes nothing.
 pub(crate) fn is_held(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Waits until a file is locked, whatever signals come meanwhile.
+fn wait_for(file: &File) -> std::io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

@@ -54,9 +54,9 @@ impl Store {
         Ok(paths)
     }
 
-    /// Whether all outputs of a result are there with the right sizes.
     /// Whether all that a result gave is here, in its size.
-    pub(crate) fn is_whole(&self, record: &Record) -> bool {
+    #[must_use]
+    pub fn is_whole(&self, record: &Record) -> bool {
         record.outputs.values().all(|artifact| self.check(artifact).is_ok())
     }
 

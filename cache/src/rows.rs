@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::stale::anew;
-use crate::used::touch;
+use crate::used::{read, touch};
 
 /// Rows under one folder, by their keys.
 #[derive(Debug)]
@@ -38,10 +38,8 @@ impl Rows {
         };
         for entry in listed.into_iter().flatten() {
             let path = entry.map_err(CacheError::io(folder))?.path();
-            let bytes = anew(|| fs::read(&path)).map_err(CacheError::io(&path))?;
-            if let Ok(metadata) = fs::metadata(&path) {
-                touch(&path, &metadata);
-            }
+            let (bytes, metadata) = anew(|| read(&path)).map_err(CacheError::io(&path))?;
+            touch(&path, &metadata);
             known.extend(bytes.split(|&byte| byte == b'\n').filter_map(parse));
         }
         Ok(Self { folder: folder.to_path_buf(), known, file: None })

@@ -1,7 +1,6 @@
 //! The content-addressed store: files and folders by digest, action records by fingerprint.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::record::Record;
 use crate::scratch::{self, Scratch};
 use crate::stale::anew;
 use crate::tree::Tree;
-use crate::used::touch;
+use crate::used::{read, touch};
 use crate::{atomic, materialise, publish};
 
 /// How long what broke off is kept, to be gone on with: downloads, and the results that a killed run had.
@@ -282,13 +281,4 @@ fn check_size(path: &Path, bytes: u64) -> Result<(), String> {
         Ok(metadata) => Err(format!("{} has {} bytes instead of {bytes}", path.display(), metadata.len())),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
-}
-
-/// A file's bytes, and what was known of it when it was opened: to ask by its name again would cost a thousand lookups in a run of a thousand stages.
-fn read(path: &Path) -> std::io::Result<(Vec<u8>, fs::Metadata)> {
-    let file = fs::File::open(path)?;
-    let metadata = file.metadata()?;
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    file.take(metadata.len()).read_to_end(&mut bytes)?;
-    Ok((bytes, metadata))
 }

@@ -1,6 +1,7 @@
 //! When a file was last used: the time of its last change, which is moved on when it is used, at most once a day.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,15 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
 /// How exactly it is known.
 const EXACT: Duration = Duration::from_secs(24 * 3600);
+
+/// A file's bytes, and what was known of it when it was opened: to ask by its name again would cost a thousand lookups in a run of a thousand stages.
+pub(crate) fn read(path: &Path) -> std::io::Result<(Vec<u8>, fs::Metadata)> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.take(metadata.len()).read_to_end(&mut bytes)?;
+    Ok((bytes, metadata))
+}
 
 /// Notes that a file is used of which this is known. Where it may not be written, it is not noted.
 pub(crate) fn touch(path: &Path, known: &fs::Metadata) {

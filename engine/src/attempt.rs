@@ -149,7 +149,7 @@ impl Attempt<'_> {
     /// The result, if another process has computed or mended it since the stage was decided. What is damaged still is set aside, under the
     /// lock: no other process mends it at the same time.
     fn computed_meanwhile(&self) -> Result<Option<Record>, StageError> {
-        if self.reason() == Some(&Reason::Forced) {
+        if self.keyed.is_forced() {
             return Ok(None);
         }
         let guard = self.engine.store.hold();
@@ -207,7 +207,7 @@ impl Attempt<'_> {
             strict: engine.pipeline.strict,
             rows: absolute(&engine.store.rows()),
             trainings: absolute(&engine.store.trainings()),
-            anew: self.reason() == Some(&Reason::Forced),
+            anew: self.keyed.is_forced(),
         })
     }
 

@@ -49,9 +49,14 @@ impl Keyed {
         }
     }
 
+    /// Whether it runs although its result may be there.
+    pub(crate) fn is_forced(&self) -> bool {
+        matches!(self.verdict, Verdict::Run(Reason::Forced))
+    }
+
     /// Whether it is worth asking the remote. Who forces a stage wants it computed.
     fn may_be_away(&self) -> bool {
-        matches!(&self.verdict, Verdict::Run(reason) if *reason != Reason::Forced)
+        matches!(self.verdict, Verdict::Run(_)) && !self.is_forced()
     }
 }
 
@@ -201,8 +206,7 @@ impl<'a> Decider<'a> {
             return Ok(Verdict::Run(self.reason(spec, key, facets)));
         };
         // What is damaged stays where it is for now: by the time of the attempt another process may have mended it.
-        let is_whole = record.outputs.values().all(|artifact| self.engine.store.check(artifact).is_ok());
-        Ok(if is_whole { Verdict::Cached(Arc::new(record)) } else { Verdict::Run(Reason::Damaged) })
+        Ok(if self.engine.store.is_whole(&record) { Verdict::Cached(Arc::new(record)) } else { Verdict::Run(Reason::Damaged) })
     }
 
     fn reason(&self, spec: &StageSpec, key: &Digest, facets: &Facets) -> Reason {

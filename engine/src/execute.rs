@@ -21,7 +21,6 @@ use crate::plan::wall_seconds;
 use crate::priority::urgency;
 use crate::pusher::{self, Parcel};
 use crate::queue::Queue;
-use crate::reason::Reason;
 use crate::resources::{Resources, Slot, Wanted, gpus, has_choice};
 use crate::slurm::{self, Due};
 use crate::worker::Workers;
@@ -176,9 +175,7 @@ impl<'a> Run<'a> {
         let done = self.in_state(|state| matches!(state, State::Done { .. })).filter_map(|stage| Some((stage, known(stage)?)));
         let urgency = urgency(self.engine, &due, &seconds, &done.collect::<Vec<_>>());
         self.queue.rank(urgency);
-        if self.engine.options.cluster.is_none() {
-            self.look_at_gpus();
-        }
+        self.look_at_gpus();
     }
 
     fn in_state(&self, wanted: fn(&State) -> bool) -> impl Iterator<Item = usize> {
@@ -241,8 +238,7 @@ impl<'a> Run<'a> {
             && let Some(stage) = self.queue.next_elsewhere()
         {
             if let Some(keyed) = self.as_of_now(stage) {
-                let anew = matches!(keyed.verdict, Verdict::Run(Reason::Forced));
-                due.push(Due { stage, key: keyed.key, anew });
+                due.push(Due { stage, key: keyed.key, anew: keyed.is_forced() });
                 self.states[stage] = State::Running(keyed);
             }
         }

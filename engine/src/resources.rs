@@ -52,9 +52,9 @@ impl Wanted {
     }
 }
 
-/// Whether it hangs on the memory of these GPUs, on which of them a stage runs and when.
+/// Whether it hangs on the memory of these GPUs, on which of them a stage runs and when. A cluster gives each of its jobs GPUs of its own.
 pub(crate) fn has_choice(engine: &Engine, gpus: &[u16]) -> bool {
-    gpus.len() > 1 || (engine.options.share_gpus && !gpus.is_empty())
+    engine.options.cluster.is_none() && (gpus.len() > 1 || (engine.options.share_gpus && !gpus.is_empty()))
 }
 
 impl Need {

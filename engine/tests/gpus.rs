@@ -3,13 +3,16 @@
 
 #[path = "common/gpu.rs"]
 mod gpu;
+#[path = "common/heavy.rs"]
+mod heavy;
 #[path = "common/project.rs"]
 mod project;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gpu::{Heavy, Toys, at, came, forget, go};
+use gpu::{Toys, at, came, forget, go};
+use heavy::Heavy;
 use project::{Heard, Project, Run};
 use qapipe_cache::Record;
 use qapipe_engine::{Devices, ErrorClass, Kinds, Options, StageKind, StageState};

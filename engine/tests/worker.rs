@@ -1,46 +1,16 @@
 //! The side of the worker protocol that asks, against workers made of shell.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, dead_code)]
 
+#[path = "common/heavy.rs"]
+mod heavy;
 #[path = "common/project.rs"]
 mod project;
 
 use std::os::unix::fs::PermissionsExt;
 
+use heavy::Heavy;
 use project::{Project, Run};
-use qapipe_engine::{
-    ArtifactType, Default, Devices, ErrorClass, Kinds, Options, OutputSpec, Param, Place, StageCx, StageError, StageKind, StageOutcome,
-    StageState, Ty, Values, WorkerCommand,
-};
-
-struct Heavy;
-
-impl StageKind for Heavy {
-    fn name(&self) -> &'static str {
-        "heavy"
-    }
-    fn version(&self) -> u32 {
-        1
-    }
-    fn doc(&self) -> &'static str {
-        "Runs elsewhere."
-    }
-    fn params(&self) -> &'static [Param] {
-        const COUNT: Ty = Ty::Int { min: 1, max: 64 };
-        const { &[Param::hint("batch", COUNT, Default::Int(1), "Rows."), Param::hint("checkpoint_seconds", COUNT, Default::Int(1), "Seconds.")] }
-    }
-    fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
-        vec![OutputSpec::new("y", ArtifactType::FILE)]
-    }
-    fn seeded(&self) -> bool {
-        true
-    }
-    fn place(&self) -> Place {
-        Place::Worker
-    }
-    fn run(&self, _: &StageCx<'_>) -> Result<(), StageError> {
-        panic!("a worker kind never runs here")
-    }
-}
+use qapipe_engine::{Devices, ErrorClass, Kinds, Options, StageKind, StageOutcome, StageState, WorkerCommand};
 
 const KINDS: &[&dyn StageKind] = &[&Heavy];
 

@@ -9,8 +9,9 @@ use crate::cluster::{Cluster, patiently};
 use crate::support::{Answer, Project};
 
 /// Says that it runs, waits as long as there is a file `slow`, does as the toy does.
-const STEP: &str = "touch \"runs-$3\"\nwhile [ -e slow ]; do sleep 0.1; done\n\
-                    cat \"$1\" > \"$2\"\necho \"${3%%~*}\" >> \"$2\"\necho \"$3\" >> ran.log\necho \"working on $3\"\n";
+fn step() -> String {
+    format!("touch \"runs-$3\"\nwhile [ -e slow ]; do sleep 0.1; done\n{}", crate::support::STEP)
+}
 
 /// One stage, then five cells of a matrix that read it, each of which takes the whole node if it is told to.
 const GRID: &str = r#"name = "grid"
@@ -40,13 +41,13 @@ const TENSORS: &str = "[stages.sample]\nkind = \"dataset\"\nsource = \"sample\"\
 
 fn toy() -> Project {
     let project = Project::toy();
-    project.write("step.sh", STEP);
+    project.write("step.sh", &step());
     project
 }
 
 fn grid() -> Project {
     let project = Project::of(GRID);
-    project.write("step.sh", STEP);
+    project.write("step.sh", &step());
     project.write("in.txt", "input\n");
     project
 }
@@ -176,7 +177,7 @@ fn names_that_shells_stumble_over_are_no_trouble() {
     let Some(cluster) = Cluster::start() else { return };
     let project = Project::of("");
     let folder = "it's 100% \"odd\" #1";
-    for (name, text) in [("pipeline.toml", crate::support::TOY), ("step.sh", STEP), ("in.txt", "input\n")] {
+    for (name, text) in [("pipeline.toml", crate::support::TOY), ("step.sh", step().as_str()), ("in.txt", "input\n")] {
         project.write(&format!("{folder}/{name}"), text);
     }
     let args = ["run", "--executor", "slurm", "-q", "second", "--set", "vars.word=a 'b' \"c\" $HOME `d` \\. ;#"];
@@ -193,7 +194,7 @@ fn a_stage_that_fails_says_why_as_it_does_here() {
     assert!(failed.err.contains("failed    first") && failed.err.contains("no such word"), "{}", failed.err);
     assert!(failed.err.contains("exit code 7") && failed.err.contains("1 failed"), "{}", failed.err);
     assert!(notes(&project).is_empty());
-    project.write("step.sh", STEP);
+    project.write("step.sh", &step());
     cluster.run(&project, &["-q", "--failed"]).code(0);
     assert_eq!(project.ran(), ["hello"]);
 }
@@ -220,15 +221,21 @@ fn a_job_that_is_killed_is_told_and_runs_again() {
     assert_eq!(project.ran(), ["again", "apart", "hello"]);
 }
 
-#[test]
-fn a_driver_that_dies_leaves_its_jobs_to_the_next() {
-    let Some(cluster) = Cluster::start() else { return };
-    let project = slow_grid(&cluster);
+/// A slow grid whose driver has died, with one cell running and the others in the queue.
+fn abandoned_grid(cluster: &Cluster) -> Project {
+    let project = slow_grid(cluster);
     let mut driver = cluster.start_run(&project, &[]);
     patiently("the first cell", || project.path("runs-1").exists());
     patiently("all jobs", || cluster.jobs().len() == 5);
     driver.kill().unwrap();
     driver.wait().unwrap();
+    project
+}
+
+#[test]
+fn a_driver_that_dies_leaves_its_jobs_to_the_next() {
+    let Some(cluster) = Cluster::start() else { return };
+    let project = abandoned_grid(&cluster);
     assert_eq!((cluster.jobs().len(), notes(&project).len()), (5, 2));
     let mut next = cluster.start_run(&project, &["--json"]);
     patiently("the next driver", || project.read("driver.out").matches("\"queued\"").count() == 5);
@@ -244,12 +251,7 @@ fn a_driver_that_dies_leaves_its_jobs_to_the_next() {
 #[test]
 fn what_ended_while_nobody_waited_is_there_and_what_died_is_submitted_again() {
     let Some(cluster) = Cluster::start() else { return };
-    let project = slow_grid(&cluster);
-    let mut driver = cluster.start_run(&project, &[]);
-    patiently("the first cell", || project.path("runs-1").exists());
-    patiently("all jobs", || cluster.jobs().len() == 5);
-    driver.kill().unwrap();
-    driver.wait().unwrap();
+    let project = abandoned_grid(&cluster);
     cluster.ask("scancel", &["2_1"]);
     remove(&project, "slow");
     cluster.wait_until_idle();
@@ -354,7 +356,7 @@ fn an_edit_while_a_job_waits_is_told() {
     let mut driver = cluster.start_run(&project, &["cell[n=1]", "cell[n=2]"]);
     patiently("the first cell", || project.path("runs-1").exists());
     // The file is replaced, not written: the shell that runs it goes on with the old one. The other job begins with the new one.
-    project.write("step.new", &format!("# new\n{STEP}"));
+    project.write("step.new", &format!("# new\n{}", step()));
     std::fs::rename(project.path("step.new"), project.path("step.sh")).unwrap();
     remove(&project, "slow");
     assert_eq!(driver.wait().unwrap().code(), Some(1));

@@ -30,7 +30,7 @@ outputs = ["y"]
 "#;
 
 /// Copies its input, adds a word without what stands behind `~`, and notes that it ran.
-const STEP: &str = "cat \"$1\" > \"$2\"\necho \"${3%%~*}\" >> \"$2\"\necho \"$3\" >> ran.log\necho \"working on $3\"\n";
+pub(crate) const STEP: &str = "cat \"$1\" > \"$2\"\necho \"${3%%~*}\" >> \"$2\"\necho \"$3\" >> ran.log\necho \"working on $3\"\n";
 
 /// A folder with a pipeline.
 pub(crate) struct Project {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use qapipe_cache::Digest;
+use qapipe_cache::{Digest, Record};
 
 use super::Cluster;
 use super::batch::Task;
@@ -265,16 +265,19 @@ impl Driver<'_> {
 
     /// The result, if it is here. Of a stage that was to run anew, the one of its own run.
     fn result(&self, open: &Open) -> Option<Result<Ran, StageError>> {
-        let store = &self.engine.store;
-        let guard = store.hold();
-        let record = store.use_record(&open.task.key).ok().flatten()?;
-        if (open.task.anew && record.run != open.note.run) || record.outputs.values().any(|artifact| store.check(artifact).is_err()) {
-            return None;
-        }
-        self.engine.go_on_using(guard, &[record.fingerprint]);
+        let record = self.found(&open.task, |record| !open.task.anew || record.run == open.note.run)?;
         let came = if open.found() { Came::Meanwhile } else { Came::Computed(open.fresh(record.cost.get("wall_seconds").copied())) };
         let placed = self.engine.place(&self.engine.pipeline.stages[open.task.stage], &record);
         Some(placed.map(|placed| Ran { record: record.into(), came, placed }))
+    }
+
+    /// A stage's result that is meant, if all of it is here. It is used from now on.
+    pub(crate) fn found(&self, task: &Task, is_meant: impl Fn(&Record) -> bool) -> Option<Record> {
+        let store = &self.engine.store;
+        let guard = store.hold();
+        let record = store.use_record(&task.key).ok().flatten().filter(|record| is_meant(record) && store.is_whole(record))?;
+        self.engine.go_on_using(guard, &[record.fingerprint]);
+        Some(record)
     }
 
     /// Why there is no result.

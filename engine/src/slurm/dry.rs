@@ -10,7 +10,6 @@ use super::wants::Wants;
 use crate::decide::Verdict;
 use crate::engine::{Engine, EngineError};
 use crate::plan::Decision;
-use crate::reason::Reason;
 
 /// What a run would submit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +47,11 @@ impl Engine {
             if let Decision::Maybe { after } = planned.decision {
                 later.push(Later { stage: planned.stage, after });
             } else if let Some(Ok(keyed)) = &settled[stage]
-                && let Verdict::Run(reason) = &keyed.verdict
+                && matches!(keyed.verdict, Verdict::Run(_))
                 && seen.insert(keyed.key)
             {
                 let wants = Wants::of(self, &self.pipeline.stages[stage], cluster);
-                tasks.push(Task { stage, name: planned.stage, key: keyed.key, anew: *reason == Reason::Forced, wants });
+                tasks.push(Task { stage, name: planned.stage, key: keyed.key, anew: keyed.is_forced(), wants });
             }
         }
         tasks.sort_by_key(|task| task.stage);

@@ -138,13 +138,7 @@ impl Driver<'_> {
         if task.anew {
             return Some(task);
         }
-        let store = &self.engine.store;
-        let guard = store.hold();
-        let found = store.use_record(&task.key).ok().flatten();
-        let Some(record) = found.filter(|record| record.outputs.values().all(|artifact| store.check(artifact).is_ok())) else {
-            return Some(task);
-        };
-        self.engine.go_on_using(guard, &[record.fingerprint]);
+        let Some(record) = self.found(&task, |_| true) else { return Some(task) };
         let placed = self.engine.place(&self.engine.pipeline.stages[task.stage], &record);
         self.give(task.stage, placed.map(|placed| Some(Ran { record: record.into(), came: Came::Meanwhile, placed })));
         None

@@ -1,58 +1,11 @@
-//! A toy kind for GPUs that do not exist: its worker is a shell that notes where it was sent, and goes on when it is told to.
+//! GPUs that do not exist: their worker is a shell that notes where it was sent, and goes on when it is told to.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use qapipe_engine::{
-    Accepts, ArtifactType, Default, Gpus, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values, WorkerCommand,
-};
+use qapipe_engine::{Gpus, WorkerCommand};
 
 use crate::project::{Project, wait_for, wait_until};
-
-/// Runs on a GPU.
-pub struct Heavy;
-
-const ANYTHING: Accepts = Accepts { types: &[], part: &[] };
-
-const PARAMS: &[Param] = &[
-    Param::with("text", Ty::Str, Default::Str(""), "Something."),
-    Param::optional("of", Ty::List(&Ty::Ref(ANYTHING)), "What it reads."),
-    Param::hint("peak", Ty::Int { min: 0, max: i64::MAX }, Default::Int(0), "MiB of memory that it says it held of its GPU."),
-];
-
-impl StageKind for Heavy {
-    fn name(&self) -> &'static str {
-        "heavy"
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn doc(&self) -> &'static str {
-        "Runs elsewhere."
-    }
-
-    fn params(&self) -> &'static [Param] {
-        PARAMS
-    }
-
-    fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
-        vec![OutputSpec::new("y", ArtifactType::FILE)]
-    }
-
-    fn seeded(&self) -> bool {
-        true
-    }
-
-    fn place(&self) -> Place {
-        Place::Worker
-    }
-
-    fn run(&self, _: &StageCx<'_>) -> Result<(), StageError> {
-        panic!("a worker kind never runs here")
-    }
-}
 
 /// Leaves its device and its number in `at/STAGE`; goes on once `go/STAGE` or `go/all` is there.
 const WORKER: &str = r#"#!/bin/sh
