@@ -1,10 +1,10 @@
 //! What became of a job that ended without a result.
 
-use std::collections::VecDeque;
 use std::path::Path;
 
 use super::queue::{Account, Ending};
 use crate::error::{ErrorClass, StageError};
+use crate::tail::Tail;
 
 /// The error of a job that left no result, by what Slurm says of it and by the end of what it printed.
 pub(crate) fn error(job: &str, account: Option<&Account>, output: &Path) -> StageError {
@@ -32,18 +32,12 @@ pub(crate) fn error(job: &str, account: Option<&Account>, output: &Path) -> Stag
     }
 }
 
-/// The last lines of a file, each indented on a line of its own after the first.
+/// The last lines of a file.
 fn tail(output: &Path) -> String {
-    const LINES: usize = 10;
+    let last = Tail::default();
     let text = std::fs::read(output).unwrap_or_default();
-    let mut last: VecDeque<&[u8]> = VecDeque::new();
-    for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-        last.push_back(line);
-        if last.len() > LINES {
-            last.pop_front();
-        }
-    }
-    last.into_iter().map(|line| format!("\n  | {}", String::from_utf8_lossy(line))).collect()
+    String::from_utf8_lossy(&text).lines().filter(|line| !line.is_empty()).for_each(|line| last.push(line));
+    last.text()
 }
 
 #[cfg(test)]

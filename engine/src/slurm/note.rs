@@ -42,7 +42,7 @@ impl Note {
 
     /// Whether it is the same submission, whenever it was read.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.number == other.number && self.run == other.run
+        self.id() == other.id()
     }
 
     /// By what its job is found in the queue.
