@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use support::Project;
 
 /// Programs side by side and after one another, a folder of files, and a training with its evaluation; each round is new by its number. Results
-/// repeat bit for bit.
+/// repeat bit for bit. Programs fail where a write of theirs does (`-e`): what one that hides it says it has done is not the engine's to doubt.
 const PIPELINE: &str = r#"name = "torture"
 numerics = "strict"
 seed = 7
@@ -66,12 +66,12 @@ outputs = ["y"]
 
 [stages.b]
 kind = "command"
-run = ["sh", "-c", "mkdir {out.y}; for n in 1 2 3 4 5 6 7 8 9; do echo $n ${vars.round} > {out.y}/$n; sleep 0.01; done"]
+run = ["sh", "-ec", "mkdir {out.y}; for n in 1 2 3 4 5 6 7 8 9; do echo $n ${vars.round} > {out.y}/$n; sleep 0.01; done"]
 outputs = ["y"]
 
 [stages.c]
 kind = "command"
-run = ["sh", "-c", "cat {in.a} {in.b}/* > {out.y}; sleep 0.03"]
+run = ["sh", "-ec", "cat {in.a} {in.b}/* > {out.y}; sleep 0.03"]
 inputs = { a = "@a", b = "@b" }
 outputs = { y = "out/c.txt" }
 
@@ -239,7 +239,7 @@ fn a_run_that_is_killed_at_any_moment_loses_nothing() {
         }
     }
     torture.complete();
-    torture.compare(3);
+    torture.compare(3 + kills / 20);
     eprintln!("{kills} kills, {} rounds, {} results, nothing lost", torture.round, torture.finished.len());
 }
 
@@ -278,6 +278,6 @@ fn a_run_on_a_file_system_that_fails_loses_nothing() {
         }
     }
     torture.complete();
-    torture.compare(3);
+    torture.compare(3 + many / 20);
     eprintln!("{many} runs with faults, {failed} of them failed, {} rounds, nothing lost", torture.round);
 }
