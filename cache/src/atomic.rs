@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::error::CacheError;
 use crate::layout::Layout;
-use crate::scratch::Scratch;
 
 /// Writes a small file through a temporary one beside it: synced, renamed, and the folder synced.
 ///
@@ -25,7 +24,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
 
 /// Writes a small file of a store's by way of scratch, so that a killed process leaves nothing elsewhere.
 pub(crate) fn write_by_scratch(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
-    let scratch = Scratch::claim(&layout.scratch())?;
+    let scratch = layout.scratch_file()?;
     write_synced(scratch.path(), bytes)?;
     rename_into(scratch.path(), path)
 }

@@ -39,7 +39,9 @@ impl Store {
         }
         usage.trees = sharded(&self.root().join("trees")).filter(|path| path.is_dir()).count() as u64;
         usage.records = sharded(&self.root().join("records")).count() as u64;
-        usage.scratch_bytes = bytes_under(&self.layout.scratch()) + bytes_under(&self.layout.partials());
+        let written = fs::read_dir(self.layout.scratch()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let written = written.filter(|path| path.extension().is_none_or(|extension| extension != "lock"));
+        usage.scratch_bytes = written.map(|path| bytes_at(&path)).sum::<u64>() + bytes_under(&self.layout.partials());
         usage.damaged_bytes = bytes_under(&self.layout.damaged());
         usage
     }

@@ -1,8 +1,11 @@
 //! Where everything lies in a store's folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::digest::Digest;
+use crate::error::CacheError;
+use crate::scratch::{Room, Scratch};
 
 /// The layout that this version writes and reads.
 pub(crate) const LAYOUT: &str = "1";
@@ -11,9 +14,25 @@ pub(crate) const LAYOUT: &str = "1";
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
+    /// Where this process writes first.
+    room: Arc<Room>,
 }
 
 impl Layout {
+    pub(crate) fn of(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), room: Arc::default() }
+    }
+
+    /// A path for one file that is to be moved into place.
+    pub(crate) fn scratch_file(&self) -> Result<Scratch, CacheError> {
+        Scratch::nothing(&self.room, &self.scratch())
+    }
+
+    /// An empty folder.
+    pub(crate) fn scratch_folder(&self) -> Result<Scratch, CacheError> {
+        Scratch::folder(&self.room, &self.scratch())
+    }
+
     pub(crate) fn version(&self) -> PathBuf {
         self.root.join("VERSION")
     }
@@ -67,6 +86,11 @@ impl Layout {
 
     pub(crate) fn placed_notes(&self) -> PathBuf {
         self.root.join("placed")
+    }
+
+    /// The lock under which something is put at a path of the user's. It stays, so there are few, which several paths share.
+    pub(crate) fn placing(&self, path: &Digest) -> PathBuf {
+        self.root.join("placing").join(&path.to_string()[..1])
     }
 
     /// What was in the place of an output and is nowhere else.

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::claim::Claim;
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::guard::Guard;
 use crate::lock;
-use crate::scratch::Scratch;
 use crate::store::Store;
 use crate::used::unused_for;
 
@@ -25,7 +25,7 @@ pub struct Lease {
 
 #[derive(Debug, Default)]
 struct Kept {
-    list: Option<(Scratch, File)>,
+    list: Option<(Claim, File)>,
     /// Where the list cannot be written, nothing at all is collected meanwhile.
     guard: Option<Guard>,
 }
@@ -75,11 +75,11 @@ impl Lease {
 
     fn write(&self, kept: &mut Kept, text: &str) -> Result<(), CacheError> {
         if kept.list.is_none() {
-            let scratch = Scratch::claim(&self.store.layout.leases())?;
-            let file = File::create_new(scratch.path()).map_err(CacheError::io(scratch.path()))?;
-            kept.list = Some((scratch, file));
+            let claim = Claim::stake(&self.store.layout.leases())?;
+            let file = File::create_new(claim.path()).map_err(CacheError::io(claim.path()))?;
+            kept.list = Some((claim, file));
         }
-        let Some((scratch, file)) = &mut kept.list else { return Ok(()) };
-        file.write_all(text.as_bytes()).map_err(CacheError::io(scratch.path()))
+        let Some((claim, file)) = &mut kept.list else { return Ok(()) };
+        file.write_all(text.as_bytes()).map_err(CacheError::io(claim.path()))
     }
 }

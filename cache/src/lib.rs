@@ -8,6 +8,7 @@
 
 mod artifact;
 mod atomic;
+mod claim;
 mod digest;
 mod error;
 mod gc;

@@ -15,6 +15,8 @@ use crate::stale::anew;
 pub struct Lock {
     path: PathBuf,
     file: File,
+    /// Whether its file stays.
+    lasts: bool,
 }
 
 /// Who holds a lock.
@@ -39,6 +41,13 @@ impl Lock {
                 return Ok(lock);
             }
         }
+    }
+
+    /// The same, for a lock of which there are so few that its file may stay.
+    pub(crate) fn acquire_lasting(path: &Path) -> Result<Self, CacheError> {
+        let mut lock = Self::acquire(path)?;
+        lock.lasts = true;
+        Ok(lock)
     }
 
     /// Takes the lock if nobody holds it.
@@ -69,13 +78,15 @@ impl Lock {
         let holder = Holder { pid: std::process::id(), host: rustix::system::uname().nodename().to_string_lossy().into_owned() };
         // Who holds it is for people: a disk too full to say so still locks.
         let _ = serde_json::to_vec(&holder).map(|bytes| file.set_len(0).and_then(|()| file.write_all(&bytes)));
-        Some(Self { path: path.to_path_buf(), file })
+        Some(Self { path: path.to_path_buf(), file, lasts: false })
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if !self.lasts {
+            let _ = std::fs::remove_file(&self.path);
+        }
         let _ = self.file.unlock();
     }
 }

@@ -12,7 +12,6 @@ use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::lock::Lock;
 use crate::materialise::{by_copy, replace};
-use crate::scratch::Scratch;
 use crate::store::Store;
 use crate::tree::Tree;
 
@@ -30,7 +29,7 @@ impl Store {
         let to = real(to).map_err(CacheError::io(to))?;
         self.keep_apart(&to)?;
         // Who comes second finds what the first has put there, and its note.
-        let _lock = Lock::acquire(&self.layout.lock(&path_digest(&to)))?;
+        let _lock = Lock::acquire_lasting(&self.layout.placing(&path_digest(&to)))?;
         if content(&to).as_ref() == Some(artifact) {
             return self.note(&to, &artifact.digest).map(|()| None);
         }
@@ -87,7 +86,7 @@ impl Store {
         if fs::read(&note).is_ok_and(|there| there == text.as_bytes()) {
             return Ok(());
         }
-        let scratch = Scratch::claim(&self.layout.scratch())?;
+        let scratch = self.layout.scratch_file()?;
         fs::create_dir_all(self.layout.placed_notes())
             .and_then(|()| fs::write(scratch.path(), text))
             .and_then(|()| fs::rename(scratch.path(), &note))

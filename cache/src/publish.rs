@@ -135,7 +135,7 @@ mod tests {
     fn without_hard_links_a_folder_holds_copies() {
         let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return eprintln!("skipped: no second file system") };
         let here = tempfile::tempdir().unwrap();
-        let layout = Layout { root: here.path().to_path_buf() };
+        let layout = Layout::of(here.path());
         fs::create_dir(layout.scratch()).unwrap();
         let file = layout.scratch().join("f");
         fs::write(&file, "content").unwrap();

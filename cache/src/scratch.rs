@@ -3,41 +3,33 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::claim::Claim;
 use crate::error::CacheError;
 use crate::lock::Lock;
 use crate::used::unused_for;
 
-/// An empty folder on the store's file system, removed on drop. A lock beside it tells that its owner lives.
+/// A path on the store's file system that nobody else writes to; what is there is removed on drop.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    _lock: Lock,
+    /// Stays as long as this does.
+    _room: Arc<Room>,
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
 impl Scratch {
-    pub(crate) fn create(folder: &Path) -> Result<Self, CacheError> {
-        let scratch = Self::claim(folder)?;
-        fs::create_dir(&scratch.path).map_err(CacheError::io(&scratch.path))?;
+    /// An empty folder.
+    pub(crate) fn folder(room: &Arc<Room>, all: &Path) -> Result<Self, CacheError> {
+        let scratch = Self::nothing(room, all)?;
+        fs::create_dir_all(&scratch.path).map_err(CacheError::io(&scratch.path))?;
         Ok(scratch)
     }
 
-    /// A path that is this process's alone, with nothing there yet; for one file a folder would cost more than the file.
-    pub(crate) fn claim(folder: &Path) -> Result<Self, CacheError> {
-        fs::create_dir_all(folder).map_err(CacheError::io(folder))?;
-        loop {
-            let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-            // On a shared store, another host's process may have the same id: the next number then.
-            let Some(lock) = Lock::try_acquire(&folder.join(format!("{name}.lock")))? else { continue };
-            let path = folder.join(name);
-            // Or it may have died here.
-            let _ = remove(&path);
-            return Ok(Self { path, _lock: lock });
-        }
+    /// A path with nothing there yet: for one file, a folder would cost more than the file.
+    pub(crate) fn nothing(room: &Arc<Room>, all: &Path) -> Result<Self, CacheError> {
+        Ok(Self { path: room.path(all)?, _room: Arc::clone(room) })
     }
 
     /// The folder.
@@ -50,6 +42,30 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = remove(&self.path);
+    }
+}
+
+/// This process's folder among those of all, made when it is first needed. One for all that a process writes: to make and to remove a folder and
+/// a lock for each is what some file systems take longest over.
+#[derive(Debug, Default)]
+pub(crate) struct Room(Mutex<Option<(Claim, u64)>>);
+
+impl Room {
+    /// A path in it that was not given before.
+    fn path(&self, all: &Path) -> Result<PathBuf, CacheError> {
+        let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (claim, given) = match &mut *room {
+            Some(room) => room,
+            none => none.insert((Self::make(all)?, 0)),
+        };
+        *given += 1;
+        Ok(claim.path().join(given.to_string()))
+    }
+
+    fn make(all: &Path) -> Result<Claim, CacheError> {
+        let claim = Claim::stake(all)?;
+        fs::create_dir(claim.path()).map_err(CacheError::io(claim.path()))?;
+        Ok(claim)
     }
 }
 

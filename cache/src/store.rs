@@ -46,7 +46,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or written, or another version laid it out.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
-        let layout = Layout { root: root.to_path_buf() };
+        let layout = Layout::of(root);
         let version = layout.version();
         match fs::read_to_string(&version) {
             Ok(found) if found.trim() == LAYOUT => {}
@@ -166,7 +166,7 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn scratch(&self) -> Result<Scratch, CacheError> {
-        Scratch::create(&self.layout.scratch())
+        self.layout.scratch_folder()
     }
 
     /// Removes what writers that have died left behind: their scratch, and half-written files in the store's own folder.

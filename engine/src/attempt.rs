@@ -186,10 +186,6 @@ impl Attempt<'_> {
     }
 
     fn request(&self, scratch: &Scratch) -> Result<Request, StageError> {
-        let (out, own) = (scratch.path().join("out"), scratch.path().join("tmp"));
-        for folder in [&out, &own] {
-            std::fs::create_dir(folder).map_err(|error| StageError::io(folder, &error))?;
-        }
         let engine = self.engine;
         Ok(Request {
             pipeline: engine.pipeline.name.clone(),
@@ -197,9 +193,9 @@ impl Attempt<'_> {
             kind: self.spec.kind.name().to_owned(),
             values: self.spec.values.clone(),
             inputs: self.inputs()?,
-            outputs: self.spec.outputs.iter().map(|output| (output.name.clone(), out.join(&output.name))).collect(),
+            outputs: self.spec.outputs.iter().map(|output| (output.name.clone(), scratch.path().join(&output.name))).collect(),
             folder: self.spec.folder.clone(),
-            scratch: own,
+            scratch: scratch.path().join(".own"),
             seed: self.spec.seed,
             device: device(engine, self.spec, self.slot),
             threads: threads(engine, self.spec),

@@ -12,6 +12,7 @@ use crate::artifact::{ArtifactType, OutputSpec};
 use crate::child;
 use crate::context::{Request, StageCx};
 use crate::error::StageError;
+use crate::group::Group;
 use crate::kind::{Invalid, StageKind};
 use crate::param::{Accepts, Param, Ty};
 use crate::placeholder::{Piece, pieces};
@@ -116,17 +117,20 @@ fn leave_inputs_alone(process: &mut Process, given: &BTreeMap<String, String>) {
 }
 
 fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), StageError> {
-    let group = child::Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
-    let child = group.spawn(&mut process).map_err(|error| {
+    let group = Group::start(&mut process).map_err(|error| {
         StageError::failed(format!("cannot start `{program}`: {error}"))
             .help("is it installed, and on PATH or given relative to the pipeline's folder?")
     })?;
-    let tail = Tail::default();
-    let heard = |line: &str| {
-        tail.push(line);
-        cx.reporter.log(line);
-    };
-    let status = child::attend(child, group, cx.cancel, |group| group.signal(Signal::TERM), (heard, heard));
+    let mut tail = Tail::default();
+    let status = child::attend(
+        group,
+        cx.cancel,
+        |group| group.signal(Signal::TERM),
+        |_, line| {
+            tail.push(line);
+            cx.reporter.log(line);
+        },
+    );
     let status = status.map_err(|error| StageError::failed(format!("cannot wait for `{program}`: {error}")))?;
     cx.checkpoint()?;
     if status.success() {

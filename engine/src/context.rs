@@ -27,7 +27,7 @@ pub struct Request {
     pub outputs: BTreeMap<String, PathBuf>,
     /// The folder of the file that the stage stands in.
     pub folder: PathBuf,
-    /// An empty folder for the stage's own use, gone afterwards.
+    /// Where the stage may make a folder for its own use, which is gone afterwards; see [`StageCx::scratch`].
     pub scratch: PathBuf,
     /// The seed in force.
     pub seed: u64,
@@ -111,6 +111,16 @@ impl StageCx<'_> {
     /// Where the kind did not declare it: a bug.
     pub fn output(&self, name: &str) -> Result<&Path, StageError> {
         self.request.outputs.get(name).map(PathBuf::as_path).ok_or_else(|| StageError::bug(format!("no output {name}")))
+    }
+
+    /// The folder for the stage's own use, gone afterwards.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self) -> Result<&Path, StageError> {
+        let folder = &self.request.scratch;
+        std::fs::create_dir_all(folder).map_err(|error| StageError::io(folder, &error))?;
+        Ok(folder)
     }
 
     /// Fails with `Interrupted` once the run is being interrupted; long loops call it.

@@ -5,20 +5,18 @@
 //! standard error is its log, where a line [`QUIET`] says that a stage which is done has printed all of it. A worker whose stage is done waits for
 //! the next one, with libtorch loaded and the GPU at hand; one whose stage failed ends.
 
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::child::{self, Group, Stop};
+use crate::child::{self, PAUSE};
 use crate::context::{Reporter, Request, StageCx};
+use crate::ears::{Ears, Side};
 use crate::error::StageError;
-use crate::stream::{Ended, Stream};
+use crate::group::{Group, Stop};
 use crate::tail::Tail;
 
 /// One line of a worker's.
@@ -82,9 +80,6 @@ pub const CANCEL: &str = "cancel";
 /// The line on standard error after which nothing more comes of a stage that is done.
 pub const QUIET: &str = "\u{4}quiet";
 
-/// How long to listen before looking whether the run is to stop.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Worker processes that wait for their next stage.
 #[derive(Default)]
 pub(crate) struct Workers(Mutex<Vec<Worker>>);
@@ -118,28 +113,15 @@ impl Workers {
     }
 }
 
-/// What a worker prints.
-enum Heard {
-    Out(String),
-    Err(String),
-    /// One of the two has ended.
-    End,
-}
-
 /// A worker process.
 struct Worker {
     /// What it was started in.
     folder: PathBuf,
     /// The GPU that it has used.
     gpu: Option<u16>,
-    child: Child,
-    /// None once it has ended.
-    group: Option<Group>,
+    group: Group,
     input: Option<ChildStdin>,
-    heard: Receiver<Heard>,
-    /// How many of its outputs are open.
-    open: usize,
-    ended: Arc<Ended>,
+    ears: Ears,
 }
 
 impl Worker {
@@ -148,19 +130,13 @@ impl Worker {
             StageError::environment("there is no qapipe-worker beside qapipe")
                 .help("build it (cargo build --bins), or set QAPIPE_WORKER to its path")
         })?;
-        let group = Group::new().map_err(|error| StageError::environment(format!("cannot start /bin/sh: {error}")))?;
-        let child = group.spawn(&mut process(command, &request.folder, request.strict));
-        let mut child = child.map_err(|error| StageError::environment(format!("cannot start {}: {error}", command.path.display())))?;
-        let (sender, heard) = channel();
-        let ended = Arc::new(Ended::default());
-        listen(child.stdout.take(), &ended, &sender, Heard::Out);
-        listen(child.stderr.take(), &ended, &sender, Heard::Err);
-        let (folder, input) = (request.folder.clone(), child.stdin.take());
-        Ok(Self { folder, gpu: None, child, group: Some(group), input, heard, open: 2, ended })
+        let group = Group::start(&mut process(command, &request.folder, request.strict));
+        let mut group = group.map_err(|error| StageError::environment(format!("cannot start {}: {error}", command.path.display())))?;
+        Ok(Self { folder: request.folder.clone(), gpu: None, input: group.input(), ears: Ears::of(&mut group), group })
     }
 
-    fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    fn is_alive(&self) -> bool {
+        matches!(self.has_ended(), Ok(false))
     }
 
     /// Runs a stage; gives whether it can run another one.
@@ -168,22 +144,19 @@ impl Worker {
         self.send(cx.request)?;
         let mut stage = Running { reporter: cx.reporter, tail: Tail::default(), last: None, quiet: false };
         let mut stop = Stop::default();
-        while !stage.is_done() && self.open > 0 {
-            match self.heard.recv_timeout(PAUSE) {
-                Ok(heard) => self.open -= usize::from(stage.hear(heard)),
-                Err(RecvTimeoutError::Timeout) => self.look_after()?,
-                Err(RecvTimeoutError::Disconnected) => break,
+        while !stage.is_done() && (self.ears.are_open() || !self.has_ended()?) {
+            self.ears.hear(PAUSE, |side, line| stage.hear(side, line)).map_err(|error| cannot_wait(&error))?;
+            if self.has_ended()? {
+                // What it left running would keep its output open.
+                self.end()?;
             }
-            if let Some(group) = &self.group {
-                stop.press(group, cx.cancel, || ask(&mut self.input));
-            }
+            stop.press(&self.group, cx.cancel, || ask(&mut self.input));
         }
         cx.checkpoint()?;
         if stage.is_done() {
             return Ok(true);
         }
-        let status = self.child.wait().map_err(|error| cannot_wait(&error))?;
-        stage.outcome(status).map(|()| false)
+        stage.outcome(self.end()?).map(|()| false)
     }
 
     /// A worker that dies at once breaks the pipe; how it ended says more than that.
@@ -196,39 +169,15 @@ impl Worker {
         Ok(())
     }
 
-    /// Where it has ended, ends what it left running, which would keep its output open.
-    fn look_after(&mut self) -> Result<(), StageError> {
-        if self.child.try_wait().map_err(|error| cannot_wait(&error))?.is_some() {
-            self.group = None;
-            self.ended.now();
-        }
-        Ok(())
+    fn has_ended(&self) -> Result<bool, StageError> {
+        self.group.has_ended().map_err(|error| cannot_wait(&error))
     }
-}
 
-/// What still runs ends with the worker.
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.input = None;
-        self.group = None;
-        self.ended.now();
-        let _ = self.child.wait();
+    /// Ends what still runs; gives how the worker ended.
+    fn end(&mut self) -> Result<ExitStatus, StageError> {
+        self.ears.ended();
+        self.group.end().map_err(|error| cannot_wait(&error))
     }
-}
-
-/// Reads one of a worker's outputs on a thread of its own.
-fn listen<R>(pipe: Option<R>, ended: &Arc<Ended>, sender: &Sender<Heard>, heard: fn(String) -> Heard)
-where
-    R: Read + AsFd + Send + 'static,
-{
-    let (ended, sender) = (Arc::clone(ended), sender.clone());
-    std::thread::spawn(move || {
-        // Nobody may listen any more.
-        if let Some(pipe) = pipe {
-            child::each_line(Stream::new(pipe, &ended), |line| drop(sender.send(heard(line.to_owned()))));
-        }
-        let _ = sender.send(Heard::End);
-    });
 }
 
 fn process(worker: &WorkerCommand, folder: &Path, strict: bool) -> Command {
@@ -265,15 +214,13 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Takes what the worker prints; gives whether that was the end of one of its outputs.
-    fn hear(&mut self, heard: Heard) -> bool {
-        match heard {
-            Heard::Out(line) => self.say(&line),
-            Heard::Err(line) if line == QUIET => self.quiet = true,
-            Heard::Err(line) => self.log(&line),
-            Heard::End => return true,
+    /// Takes a line that the worker prints.
+    fn hear(&mut self, side: Side, line: &str) {
+        match side {
+            Side::Out => self.say(line),
+            Side::Err if line == QUIET => self.quiet = true,
+            Side::Err => self.log(line),
         }
-        false
     }
 
     fn say(&mut self, line: &str) {
@@ -287,7 +234,7 @@ impl Running<'_> {
         }
     }
 
-    fn log(&self, line: &str) {
+    fn log(&mut self, line: &str) {
         self.tail.push(line);
         self.reporter.log(line);
     }

@@ -34,7 +34,7 @@ pub(crate) fn error(job: &str, account: Option<&Account>, output: &Path) -> Stag
 
 /// The last lines of a file.
 fn tail(output: &Path) -> String {
-    let last = Tail::default();
+    let mut last = Tail::default();
     let text = std::fs::read(output).unwrap_or_default();
     String::from_utf8_lossy(&text).lines().filter(|line| !line.is_empty()).for_each(|line| last.push(line));
     last.text()

@@ -35,7 +35,7 @@ impl Wanted {
         let Some(layers) = &self.layers else {
             return Ok(Student { folder: cx.input("model")?.to_path_buf(), matching: Matching::Even });
         };
-        let folder = cx.request.scratch.join("student");
+        let folder = cx.scratch()?.join("student");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let kept: Vec<Vec<usize>> = std::iter::once(layers).chain(&self.decoder_layers).cloned().collect();
         let kept = keep_layers(teacher, &kept, &folder)?;

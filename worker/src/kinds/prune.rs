@@ -47,7 +47,7 @@ impl Wanted {
     fn base(&self, cx: &StageCx<'_>) -> Result<PathBuf, Error> {
         let base = cx.input("model")?;
         match self.head_words.as_slice() {
-            [start, end] => with_head(base, [start, end], &cx.request.scratch),
+            [start, end] => with_head(base, [start, end], cx.scratch()?),
             _ => Ok(base.to_path_buf()),
         }
     }
