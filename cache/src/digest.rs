@@ -49,13 +49,20 @@ impl Digest {
 }
 
 /// Takes a digest of named fields, each with its length before it, so that no two lists of fields look the same.
-pub struct Hasher(blake3::Hasher);
+pub struct Hasher {
+    before: blake3::Hasher,
+    /// What comes after that: fields are small, and hashed faster together.
+    bytes: Vec<u8>,
+}
+
+/// How much is hashed together.
+const TOGETHER: usize = 1 << 16;
 
 impl Hasher {
     /// A hasher for one purpose; two purposes never give the same digest.
     #[must_use]
     pub fn new(purpose: &str) -> Self {
-        let mut hasher = Self(blake3::Hasher::new());
+        let mut hasher = Self { before: blake3::Hasher::new(), bytes: Vec::new() };
         hasher.field("purpose", purpose.as_bytes());
         hasher
     }
@@ -63,15 +70,19 @@ impl Hasher {
     /// Adds a field.
     pub fn field(&mut self, name: &str, bytes: &[u8]) {
         for part in [name.as_bytes(), bytes] {
-            self.0.update(&(part.len() as u64).to_le_bytes());
-            self.0.update(part);
+            self.bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.bytes.extend_from_slice(part);
+        }
+        if self.bytes.len() >= TOGETHER {
+            self.before.update(&self.bytes);
+            self.bytes.clear();
         }
     }
 
     /// The digest of all fields.
     #[must_use]
-    pub fn finish(&self) -> Digest {
-        Digest(*self.0.finalize().as_bytes())
+    pub fn finish(mut self) -> Digest {
+        Digest(*self.before.update(&self.bytes).finalize().as_bytes())
     }
 }
 
@@ -108,7 +119,21 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        deserializer.deserialize_str(Hexadecimal)
+    }
+}
+
+/// Reads a digest where its text lies.
+struct Hexadecimal;
+
+impl de::Visitor<'_> for Hexadecimal {
+    type Value = Digest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("64 hexadecimal digits")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Digest, E> {
         text.parse().map_err(de::Error::custom)
     }
 }

@@ -18,8 +18,13 @@ use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::tree::{Links, Tree};
 
-/// A file younger than this when it was hashed may change again within one tick of a coarse clock, unseen: it is hashed anew.
-const SETTLED_NANOSECONDS: i128 = 2_000_000_000;
+/// A file younger than this when it was hashed may change again within one tick of the clock that its times come from, unseen: it is hashed anew.
+/// Some file systems count whole seconds, or two at a time; those that count finer take their time from a kernel's tick of at most ten milliseconds.
+const SETTLED_COARSE: i128 = 2_000_000_000;
+const SETTLED_FINE: i128 = 100_000_000;
+
+/// Times that are no multiples of this many nanoseconds are of a file system that counts finer.
+const COARSE: i64 = 1_000_000;
 
 /// First bytes of the file; a change of format changes them. The digest of the rest follows, then the rest.
 const MAGIC: &[u8] = b"qapipe stat cache 2\n";
@@ -150,8 +155,29 @@ impl Stamp {
     /// Whether the file was left alone long enough before `now`; a time in the future never is.
     fn settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as i128);
+        // The other one may have been set by whoever unpacked or copied the file.
+        let settled = if self.changed.1 % COARSE == 0 { SETTLED_COARSE } else { SETTLED_FINE };
         [self.modified, self.changed]
             .iter()
-            .all(|(seconds, nanoseconds)| now - (i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds)) >= SETTLED_NANOSECONDS)
+            .all(|(seconds, nanoseconds)| now - (i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds)) >= settled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_file_settles_by_the_clock_of_its_file_system() {
+        let stamp = |nanoseconds| Stamp { bytes: 1, modified: (90, 0), changed: (100, nanoseconds), inode: 1, device: 1 };
+        let settled = |stamp: Stamp, milliseconds| stamp.settled(UNIX_EPOCH + Duration::from_millis(milliseconds));
+        assert!(!settled(stamp(123_456), 100_050) && settled(stamp(123_456), 100_101));
+        for coarse in [0, 5_000_000] {
+            assert!(!settled(stamp(coarse), 101_900) && settled(stamp(coarse), 102_006));
+        }
+        let set_by_hand = Stamp { modified: (100, 123_456), ..stamp(0) };
+        assert!(!settled(set_by_hand, 101_000));
     }
 }

@@ -246,6 +246,12 @@ impl Engine {
         self.away.warnings()
     }
 
+    /// Ends the engine where the process ends with it: what other processes see is left in order, but memory is not given back piece by piece.
+    pub fn leave(self) {
+        let Self { pipeline, graph, last, stats, .. } = self;
+        std::mem::forget((pipeline, graph, last, stats));
+    }
+
     pub(crate) fn decider(&self) -> Decider<'_> {
         Decider::new(self)
     }

@@ -6,7 +6,6 @@ use qapipe_cache::{Digest, Hasher};
 use serde_json::Value;
 
 use crate::pipeline::StageSpec;
-use crate::values::Values;
 
 /// Hints that no bit of a result hangs on, on a device and with a number of threads that are told apart from them.
 pub const NEUTRAL_HINTS: [&str; 4] = ["device", "threads", "exclusive", "checkpoint_seconds"];
@@ -31,8 +30,13 @@ pub fn facets(spec: &StageSpec, inputs: &[(String, Digest)], device: Option<&str
     let mut facets = Facets::new();
     facets.insert("kind".into(), spec.kind.name().into());
     facets.insert("version".into(), spec.kind.version().to_string());
-    for (name, value) in &canonical_outputs(spec).0 {
-        flatten(&format!("params.{name}"), value, &mut facets);
+    let mut name = "params".to_owned();
+    for (param, value) in &spec.explicit.0 {
+        if param == "outputs" {
+            facets.insert("params.outputs".into(), names_of_outputs(spec).to_string());
+        } else {
+            below(&mut name, param, |name| flatten(name, value, &mut facets));
+        }
     }
     for (param, digest) in inputs {
         facets.insert(format!("input.{param}"), digest.to_string());
@@ -47,22 +51,27 @@ pub fn facets(spec: &StageSpec, inputs: &[(String, Digest)], device: Option<&str
 }
 
 /// Where an output is put besides determines nothing: only the names of the outputs count.
-fn canonical_outputs(spec: &StageSpec) -> Values {
-    let mut values = spec.explicit.clone();
-    if let Some(outputs) = values.0.get_mut("outputs") {
-        let mut names: Vec<&str> = spec.outputs.iter().map(|output| output.name.as_str()).collect();
-        names.sort_unstable();
-        *outputs = Value::from(names);
-    }
-    values
+fn names_of_outputs(spec: &StageSpec) -> Value {
+    let mut names: Vec<&str> = spec.outputs.iter().map(|output| output.name.as_str()).collect();
+    names.sort_unstable();
+    Value::from(names)
 }
 
 /// Tables become dotted names; everything else is compact JSON.
-fn flatten(name: &str, value: &Value, facets: &mut Facets) {
+fn flatten(name: &mut String, value: &Value, facets: &mut Facets) {
     match value {
-        Value::Object(table) => table.iter().for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, facets)),
+        Value::Object(table) => table.iter().for_each(|(key, value)| below(name, key, |name| flatten(name, value, facets))),
         other => {
-            facets.insert(name.to_owned(), other.to_string());
+            facets.insert(name.clone(), other.to_string());
         }
     }
+}
+
+/// Does something with the dotted name of what is in a table.
+fn below(name: &mut String, key: &str, with: impl FnOnce(&mut String)) {
+    let outer = name.len();
+    name.push('.');
+    name.push_str(key);
+    with(name);
+    name.truncate(outer);
 }

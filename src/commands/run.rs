@@ -46,7 +46,10 @@ pub(super) fn run(args: Run, session: &Session) -> Result<(), Failure> {
     if observer.locked.load(Ordering::Relaxed) {
         return Err(Failure::new(Exit::Locked, "another run is computing the same result").help("leave out --no-wait to wait for it"));
     }
-    match exit(&outcome) {
+    let exit = exit(&outcome);
+    engine.leave();
+    std::mem::forget(outcome);
+    match exit {
         Exit::Done => Ok(()),
         exit => Err(Failure::told(exit)),
     }
