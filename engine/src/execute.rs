@@ -35,6 +35,7 @@ impl Engine {
         let started = Instant::now();
         let journal = Journal::create(&self.store, &id, observer);
         journal.note_aliases(&self.pipeline);
+        journal.note_stages(self.selected.iter().map(|&stage| self.pipeline.stages[stage].name.as_str()));
         self.store.sweep();
         journal.event(&Event::RunStarted { run: id.clone(), pipeline: self.pipeline.name.clone(), stages: self.selected.len() });
         let workers = Workers::default();
@@ -44,7 +45,7 @@ impl Engine {
         run.bring_tables();
         run.tell_warnings();
         let outcome = run.outcome(started.elapsed().as_secs_f64());
-        journal.event(&outcome.last_event());
+        journal.end(&outcome.last_event());
         self.remember(&outcome);
         Ok(outcome)
     }

@@ -43,14 +43,15 @@ fn newest_first(root: &Path) -> Vec<String> {
     names
 }
 
-/// The stages that the last run of a pipeline left undone: those that failed, were stopped or could not run. Of a run that was killed, those that
-/// were running or waited in the queue of a cluster.
+/// The stages that the last run of a pipeline left undone: those that failed, were stopped or could not run, and of a run that was killed, all
+/// that it had not come to.
 pub(crate) fn left_over(root: &Path, pipeline: &str) -> Vec<String> {
     let is_its = |event: &Event| matches!(event, Event::RunStarted { pipeline: name, .. } if name == pipeline);
-    let last = newest_first(root).iter().filter_map(|run| events(root, run)).find(|events| events.first().is_some_and(is_its));
-    let mut left: Vec<String> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    for event in last.unwrap_or_default() {
+    let its = |run: &String| events(root, run).filter(|events| events.first().is_some_and(is_its)).map(|events| (run.clone(), events));
+    let Some((run, events)) = newest_first(root).iter().find_map(its) else { return Vec::new() };
+    let mut left = journal::stages(&journal::folder(root, &run));
+    let mut places: HashMap<String, usize> = left.iter().cloned().zip(0..).collect();
+    for event in events {
         match event {
             Event::Queued { stage, .. } | Event::Started { stage, .. } | Event::Failed { stage, .. } | Event::Blocked { stage, .. } => {
                 if let Entry::Vacant(place) = places.entry(stage) {
@@ -58,7 +59,7 @@ pub(crate) fn left_over(root: &Path, pipeline: &str) -> Vec<String> {
                     place.insert(left.len() - 1);
                 }
             }
-            Event::Cached { stage, .. } | Event::Finished { stage, .. } => {
+            Event::Cached { stage, .. } | Event::Finished { stage, .. } | Event::Fetched { stage, .. } | Event::InRemote { stage, .. } => {
                 if let Some(place) = places.remove(&stage) {
                     left[place].clear();
                 }

@@ -31,6 +31,18 @@ impl<'a> Journal<'a> {
         Self { folder, next, files: Mutex::new(Files { events, ..Files::default() }) }
     }
 
+    /// Keeps which stages the run is about, until it has ended: one that is killed leaves those undone that it never came to.
+    pub(crate) fn note_stages<'s>(&self, stages: impl Iterator<Item = &'s str>) {
+        let lines: String = stages.flat_map(|stage| [stage, "\n"]).collect();
+        let _ = fs::write(self.folder.join(STAGES), lines);
+    }
+
+    /// The run has ended.
+    pub(crate) fn end(&self, last: &Event) {
+        self.event(last);
+        let _ = fs::remove_file(self.folder.join(STAGES));
+    }
+
     /// Keeps the other names of stages, by which their logs are found as well.
     pub(crate) fn note_aliases(&self, pipeline: &Pipeline) {
         let named: BTreeMap<&str, &str> =
@@ -84,8 +96,15 @@ impl Observer for Journal<'_> {
 }
 
 pub(crate) const EVENTS: &str = "events.jsonl";
+/// Names of the stages of a run that has not ended.
+const STAGES: &str = "stages.txt";
 /// Names of stages by their other names; only where there are any.
 const ALIASES: &str = "aliases.json";
+
+/// The stages of a run that has not ended.
+pub(crate) fn stages(folder: &Path) -> Vec<String> {
+    fs::read_to_string(folder.join(STAGES)).unwrap_or_default().lines().map(str::to_owned).collect()
+}
 
 /// What a run called the stage that goes by this other name.
 pub(crate) fn alias(folder: &Path, stage: &str) -> Option<String> {

@@ -105,6 +105,19 @@ fn a_killed_run_leaves_nothing_half_done() {
 }
 
 #[test]
+fn what_a_killed_run_had_not_come_to_is_left_undone() {
+    let project = slow();
+    let mut child = project.start(&["run", "--jobs", "1", "first", "second"]);
+    project.wait_for("pid");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_file(project.path("slow")).unwrap();
+    let again = project.qapipe(&["run", "--failed", "--json"]).code(0);
+    assert_eq!(again.stages("finished"), ["first", "second"], "what the killed run was about, and nothing else");
+    assert_eq!(project.qapipe(&["run", "--failed"]).code(0).err, "nothing to do: the last run left nothing undone\n");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let project = Project::toy();
     for args in [&["schema"][..], &["kinds", "--json"], &["completions", "bash"], &["plan"], &["run", "--json"]] {
