@@ -2,21 +2,47 @@
 
 use std::path::PathBuf;
 
-use polars::prelude::{AnyValue, DataFrame, IntoLazy, LazyFrame, PlRefPath, PolarsResult, ScanArgsParquet, UnionArgs, concat_lf_diagonal};
-use serde_json::Value;
+use polars::prelude::{
+    AnyValue, DataFrame, Expr, IntoLazy, LazyFrame, PlRefPath, PolarsResult, ScanArgsParquet, UnionArgs, col, concat_lf_diagonal, lit,
+};
+use serde_json::{Map, Value};
 
 use crate::error::ReportError;
 use crate::table::Table;
 
-/// All files one below the other. Columns are matched by name; one that a file lacks is null in its rows.
+/// The column of the axes that a row's stage depends on, with its values, as JSON.
+const AXES: &str = "axes";
+
+/// All files one below the other. Columns are matched by name; one that a file lacks is null in its rows. Each axis is a column `axis_NAME` too.
 pub(crate) fn scan(table: &'static str, files: &[PathBuf]) -> Result<LazyFrame, ReportError> {
     let failed = |error: polars::error::PolarsError| ReportError::Table { table, message: first_line(&error.to_string()) };
     let args = || ScanArgsParquet { glob: false, ..ScanArgsParquet::default() };
-    let frames = files.iter().map(|file| LazyFrame::scan_parquet(PlRefPath::try_from_path(file)?, args()));
+    let frames = files.iter().map(|file| with_axes(LazyFrame::scan_parquet(PlRefPath::try_from_path(file)?, args())?));
     let frames = frames.collect::<PolarsResult<Vec<_>>>().map_err(failed)?;
     match frames.len() {
         0 => Ok(DataFrame::empty().lazy()),
         _ => concat_lf_diagonal(frames, UnionArgs { to_supertypes: true, maintain_order: true, ..UnionArgs::default() }).map_err(failed),
+    }
+}
+
+/// The rows of a file with a column for each axis. In a file of one stage, all rows are of one cell; one of a run holds many stages, and has none.
+fn with_axes(mut frame: LazyFrame) -> PolarsResult<LazyFrame> {
+    let schema = frame.collect_schema()?;
+    if !schema.contains(AXES) || schema.contains("run") {
+        return Ok(frame);
+    }
+    let first = frame.clone().select([col(AXES)]).limit(1).collect()?;
+    let text = first.columns().first().and_then(|axes| axes.get(0).ok()).and_then(|axes| axes.extract_str().map(str::to_owned));
+    let axes: Map<String, Value> = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    Ok(frame.with_columns(axes.iter().map(|(axis, value)| literal(value).alias(format!("axis_{axis}"))).collect::<Vec<_>>()))
+}
+
+fn literal(value: &Value) -> Expr {
+    match value {
+        Value::Bool(truth) => lit(*truth),
+        Value::Number(number) => number.as_i64().map_or_else(|| lit(number.as_f64().unwrap_or(f64::NAN)), lit),
+        Value::String(text) => lit(text.as_str()),
+        other => lit(other.to_string()),
     }
 }
 

@@ -137,3 +137,26 @@ fn a_broken_file_is_an_error_and_not_a_panic() {
     std::fs::write(folder.path().join("current/p.json"), "{").unwrap();
     assert!(Results::at(folder.path()).metrics(&Scope::default()).unwrap_err().to_string().contains("p.json"));
 }
+
+/// Stages of a sweep: a whole and a broken number, text and truth, and a stage without axes.
+#[test]
+fn each_axis_is_a_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |stage: &str, axes: Option<&str>, exact: f64| {
+        let axes = Series::new("axes".into(), &[axes]).into_column();
+        let columns = vec![texts("pipeline", &["p"]), texts("stage", &[stage]), axes, numbers("exact", &[Some(exact)])];
+        write(folder.path(), &format!("metrics/p.{stage}.aaaaaaaa.parquet"), columns);
+    };
+    row("a", Some(r#"{"rank":4,"rate":0.5,"base":"nf4","fast":true}"#), 1.0);
+    row("b", Some(r#"{"rank":8,"rate":1,"base":"none","fast":false}"#), 2.0);
+    row("c", None, 3.0);
+    let results = Results::at(folder.path());
+    let scope = Scope { all: true, ..Scope::default() };
+    let query = "select axis_rank, axis_rate, axis_base, axis_fast from metrics order by exact";
+    let rows = results.query(query, &scope).unwrap().rows;
+    assert_eq!(rows[..2], [vec![json!(4), json!(0.5), json!("nf4"), json!(true)], vec![json!(8), json!(1.0), json!("none"), json!(false)]]);
+    assert_eq!(rows[2], vec![Value::Null; 4]);
+    let mean = results.query("select avg(exact) as mean from metrics where axis_rank > 5", &scope).unwrap();
+    assert_eq!(mean.rows, [[json!(2.0)]]);
+    assert_eq!(Standings::of(&results.metrics(&scope).unwrap()).rows.len(), 3);
+}

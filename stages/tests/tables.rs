@@ -67,12 +67,16 @@ const PIPELINE: &str = r#"
     [stages.squad]
     kind = "dataset"
     dev = "dev.json"
+    [matrix]
+    draws = [10]
     [stages.scores]
     kind = "evaluate"
     predictions = "answers.json"
     data = "@squad"
-    bootstrap = 10
+    bootstrap = "${matrix.draws}"
 "#;
+
+const SCORES: &str = "scores[draws=10]";
 
 fn run(folder: &Path) -> (Pipeline, Store, Outcome) {
     let file = folder.join("study.toml");
@@ -96,22 +100,24 @@ fn a_run_is_collected_once() {
     std::fs::write(folder.path().join("answers.json"), json!({ "q": "a cat" }).to_string()).unwrap();
     let (pipeline, store, outcome) = run(folder.path());
     assert_eq!(outcome.count(|state| matches!(state, qapipe_engine::StageState::Ran)), 2, "{outcome:?}");
-    let key = outcome.stages.iter().find(|stage| stage.stage == "scores").unwrap().key.unwrap();
+    let key = outcome.stages.iter().find(|stage| stage.stage == SCORES).unwrap().key.unwrap();
     let written = collect(&pipeline, &outcome, &store).unwrap().written;
     let short = key.short();
     let wanted = [
-        format!("metrics/study.scores.{short}.parquet"),
-        format!("predictions/study.scores.{short}.parquet"),
+        format!("metrics/study.{SCORES}.{short}.parquet"),
+        format!("predictions/study.{SCORES}.{short}.parquet"),
         "current/study.json".to_owned(),
         format!("stages/{}.parquet", outcome.run),
     ];
     assert_eq!(written, wanted);
     let tables = folder.path().join(".qapipe/tables");
     let rows: Vec<(Lineage, MetricsRow)> = read_table(&tables.join(&wanted[0])).unwrap();
-    assert_eq!((rows[0].0.stage.as_str(), rows[0].0.key.clone(), rows[0].1.exact), ("scores", key.to_string(), Some(100.0)));
+    assert_eq!((rows[0].0.stage.as_str(), rows[0].0.key.clone(), rows[0].1.exact), (SCORES, key.to_string(), Some(100.0)));
     assert_eq!((rows[0].0.base_model.clone(), rows[0].0.method.clone(), rows[0].1.train_seconds), (None, None, None));
-    assert_eq!(current(folder.path()), BTreeMap::from([("scores".to_owned(), key.to_string())]));
+    assert_eq!(current(folder.path()), BTreeMap::from([(SCORES.to_owned(), key.to_string())]));
+    assert_eq!(rows[0].0.axes.as_deref(), Some(r#"{"draws":10}"#));
     let stages: Vec<StageRow> = read_table(&tables.join(&wanted[3])).unwrap();
+    assert_eq!(stages.iter().map(|row| row.axes.as_deref()).collect::<Vec<_>>(), [None, Some(r#"{"draws":10}"#)]);
     assert_eq!(stages.iter().map(|row| row.state.as_str()).collect::<Vec<_>>(), ["ran", "ran"]);
     // Everything cached: nothing is written.
     let (pipeline, store, outcome) = run(folder.path());

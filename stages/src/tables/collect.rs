@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use qapipe_cache::{Artifact, CacheError, Digest, Record, Store};
 use qapipe_engine::{ArtifactType, Outcome, Pipeline, StageOutcome, StageState, keys_in};
 
-use super::lineage::{Chain, is_shared, lineage};
+use super::lineage::{Chain, axes, is_shared, lineage};
 use super::{Lineage, MetricsRow, PredictionRow, Row, StageRow, TrainingRow, read_table, write_table};
 use crate::error::Error;
 
@@ -163,7 +163,7 @@ impl Run<'_> {
 
     fn stage_row(&self, stage: &StageOutcome) -> StageRow {
         let cost = |name: &str| stage.record.as_ref().and_then(|record: &std::sync::Arc<Record>| record.cost.get(name).copied());
-        let kind = self.position.get(stage.stage.as_str()).map_or("", |&at| self.pipeline.stages[at].kind.name());
+        let spec = self.position.get(stage.stage.as_str()).map(|&at| &self.pipeline.stages[at]);
         let state = match stage.state {
             StageState::Cached => "cached",
             StageState::Fetched => "fetched",
@@ -176,7 +176,8 @@ impl Run<'_> {
             run: self.outcome.run.clone(),
             pipeline: self.pipeline.name.clone(),
             stage: stage.stage.clone(),
-            kind: kind.to_owned(),
+            axes: spec.and_then(|spec| axes(&spec.cell)),
+            kind: spec.map_or("", |spec| spec.kind.name()).to_owned(),
             key: stage.key.map(|key| key.to_string()),
             state: state.to_owned(),
             seconds: cost("wall_seconds"),

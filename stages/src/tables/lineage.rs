@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use qapipe_cache::Record;
-use qapipe_engine::{GPU_SHARED, Pipeline, Source};
+use qapipe_engine::{Cell, GPU_SHARED, Pipeline, Source};
 
 use super::{MetricsRow, table};
 
@@ -14,6 +14,8 @@ table! {
         pipeline: String,
         /// Name of the stage.
         stage: String,
+        /// The axes of the matrix that the stage depends on, with its values, as JSON: `{"rank":8}`; null without any.
+        axes: Option<String>,
         /// Fingerprint of the stage, as 64 hexadecimal digits.
         key: String,
         /// Where the model came from first: a hub repository, a folder, or `new` for random weights; null without a model.
@@ -145,6 +147,12 @@ pub(super) fn is_shared(record: &Record) -> bool {
     record.cost.get(GPU_SHARED).is_some_and(|shared| *shared > 0.0)
 }
 
+/// A cell's values by their axes, as JSON; nothing for a stage that depends on no axis.
+pub(super) fn axes(cell: &Cell) -> Option<String> {
+    let values: serde_json::Map<String, serde_json::Value> = cell.values().map(|(axis, value)| (axis.to_owned(), value)).collect();
+    (!values.is_empty()).then(|| serde_json::Value::Object(values).to_string())
+}
+
 /// The lineage of a stage's rows.
 pub(super) fn lineage(pipeline: &Pipeline, stage: usize, record: &Record, chain: &Chain) -> Lineage {
     let spec = &pipeline.stages[stage];
@@ -153,6 +161,7 @@ pub(super) fn lineage(pipeline: &Pipeline, stage: usize, record: &Record, chain:
     Lineage {
         pipeline: pipeline.name.clone(),
         stage: spec.name.clone(),
+        axes: axes(&spec.cell),
         key: record.fingerprint.to_string(),
         base_model: chain.base.clone(),
         method: (chain.base.is_some() && !kinds.is_empty()).then(|| kinds.join(" + ")),

@@ -11,6 +11,8 @@ table! {
         pipeline: String,
         /// Name of the stage.
         stage: String,
+        /// The axes of the matrix that it depends on, with its values, as JSON; null without any.
+        axes: Option<String>,
         /// Its kind.
         kind: String,
         /// Its fingerprint, as 64 hexadecimal digits; null where the run did not get that far.
