@@ -60,7 +60,8 @@ fn short(text: &str) -> String {
         Some(inner.split_once(&format!("</{tag}>"))?.0.trim().to_owned())
     };
     if let Some(code) = between("Code") {
-        let message = between("Message").map(|message| format!(": {message}")).unwrap_or_default();
+        // Azure goes on with the number of the request and the time.
+        let message = between("Message").and_then(|message| Some(format!(": {}", message.lines().next()?))).unwrap_or_default();
         return cut(&format!("{code}{message}"));
     }
     let without_body = text.split('<').next().unwrap_or(text);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "cloud")]
+mod azure;
 mod check;
 mod cluster;
 mod devices;

@@ -9,7 +9,7 @@ const SECRET: &str = "not-to-be-seen-anywhere";
 const MIB: u64 = 1 << 20;
 
 /// A large file, one made from it, and a folder.
-const LARGE: &str = r#"name = "large"
+pub(crate) const LARGE: &str = r#"name = "large"
 [stages.large]
 kind = "command"
 run = ["sh", "-c", "yes qapipe | head -c 20971520 > {out.y}; echo large >> ran.log"]
