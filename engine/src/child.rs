@@ -1,8 +1,9 @@
 //! Commands: their output line by line, and how they ended.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -38,9 +39,18 @@ pub(crate) fn attend(
     }
     status
 }
+/// Whoever ends all processes of a job, as clusters do, may have reached a command just before this process: waits a moment to hear of it.
+pub(crate) fn wait_for_the_same(status: ExitStatus, cancel: &AtomicBool) {
+    const MOMENT: Duration = Duration::from_millis(500);
+    let asked = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+    let started = Instant::now();
+    while status.signal().is_some_and(|signal| asked.contains(&signal)) && !cancel.load(Ordering::Relaxed) && started.elapsed() < MOMENT {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// How a process ended, in words.
 pub(crate) fn ending(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}{}", name(signal)),
@@ -69,7 +79,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::{Duration, Instant};
 
-    use super::attend;
+    use super::{Ordering, attend, wait_for_the_same};
     use crate::ears::Side;
     use crate::group::Group;
 
@@ -102,5 +112,21 @@ mod tests {
     #[test]
     fn a_command_that_closes_its_output_is_waited_for() {
         assert_eq!(shell("exec >&- 2>&-; sleep 0.3; exit 4", |_, _| ()).code(), Some(4));
+    }
+
+    #[test]
+    fn a_signal_to_all_is_heard_of_a_moment_later() {
+        let cancel = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                cancel.store(true, Ordering::Relaxed);
+            });
+            wait_for_the_same(shell("kill -TERM $$", |_, _| ()), &cancel);
+            assert!(cancel.load(Ordering::Relaxed));
+        });
+        let started = Instant::now();
+        wait_for_the_same(shell("exit 1", |_, _| ()), &AtomicBool::new(false));
+        assert!(started.elapsed() < Duration::from_millis(400), "a failure of its own is told at once");
     }
 }

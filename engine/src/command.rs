@@ -132,6 +132,7 @@ fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), 
         },
     );
     let status = status.map_err(|error| StageError::failed(format!("cannot wait for `{program}`: {error}")))?;
+    child::wait_for_the_same(status, cx.cancel);
     cx.checkpoint()?;
     if status.success() {
         return Ok(());

@@ -152,11 +152,14 @@ impl Worker {
             }
             stop.press(&self.group, cx.cancel, || ask(&mut self.input));
         }
-        cx.checkpoint()?;
         if stage.is_done() {
+            cx.checkpoint()?;
             return Ok(true);
         }
-        stage.outcome(self.end()?).map(|()| false)
+        let status = self.end()?;
+        child::wait_for_the_same(status, cx.cancel);
+        cx.checkpoint()?;
+        stage.outcome(status).map(|()| false)
     }
 
     /// A worker that dies at once breaks the pipe; how it ended says more than that.

@@ -24,10 +24,23 @@ impl Cluster {
             eprintln!("skipped: Slurm is not installed (`{NEEDED}=1` installs it)");
             return None;
         }
+        Self::hold(is_needed, &[])
+    }
+
+    /// The same with a database of ended jobs, and with an eye on memory; none where what that takes is not installed.
+    pub(crate) fn start_with_accounting() -> Option<Self> {
+        if let Some(missing) = ["slurmctld", "slurmdbd", "mariadbd"].into_iter().find(|program| !is_installed(program)) {
+            eprintln!("skipped: {missing} is not installed (`scripts/slurm start DIR accounting` installs it)");
+            return None;
+        }
+        Self::hold(false, &["accounting"])
+    }
+
+    fn hold(is_needed: bool, how: &[&str]) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/slurm");
         let mut command = Command::new(script);
-        command.arg("hold").arg(home.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("hold").arg(home.path()).args(how).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut holder = command.spawn().unwrap();
         let mut said = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();

@@ -200,6 +200,26 @@ fn a_stage_that_fails_says_why_as_it_does_here() {
 }
 
 #[test]
+fn where_ended_jobs_are_accounted_for_that_is_what_is_told() {
+    let Some(cluster) = Cluster::start_with_accounting() else { return };
+    let project = toy();
+    let hungry = "x = b'x' * (300 << 20); import time; time.sleep(60)";
+    project.write("step.sh", &format!("exec python3 -c \"{hungry}\"\n"));
+    let file = project.read("pipeline.toml").replace("[stages.first]\n", "[stages.first]\nslurm = { memory = \"50M\" }\n");
+    project.write("pipeline.toml", &file);
+    let failed = cluster.run(&project, &["first"]).code(1);
+    assert!(failed.err.contains(" took more memory than it had asked for\n"), "{}", failed.err);
+    assert!(failed.err.contains("help: raise `memory`"), "{}", failed.err);
+    project.write("step.sh", "kill -9 $PPID; sleep 60\n");
+    let killed = cluster.run(&project, &["first"]).code(1);
+    let accounted = cluster.ask("sacct", &["-X", "-n", "-P", "--format=State,ExitCode"]);
+    assert!(killed.err.contains("failed    first") && accounted.lines().count() == 2, "{}\n{accounted}", killed.err);
+    project.write("step.sh", &step());
+    cluster.run(&project, &["-q", "first"]).code(0);
+    assert_eq!(project.ran(), ["hello"]);
+}
+
+#[test]
 fn a_job_that_is_killed_is_told_and_runs_again() {
     let Some(cluster) = Cluster::start() else { return };
     let project = toy();
@@ -370,6 +390,22 @@ fn an_edit_while_a_job_waits_is_told() {
 }
 
 /// Slurm counts in minutes.
+#[test]
+fn a_node_that_fails_is_told() {
+    let Some(cluster) = Cluster::start() else { return };
+    let project = toy();
+    project.write("slow", "");
+    let mut driver = cluster.start_run(&project, &["first"]);
+    patiently("the job", || project.path("runs-hello").exists());
+    // Otherwise Slurm begins it anew some minutes later, and the driver waits for that.
+    cluster.ask("scontrol", &["update", "jobid=1", "requeue=0"]);
+    let node = format!("nodename={}", cluster.ask("sinfo", &["-h", "-o", "%n"]).trim());
+    cluster.ask("scontrol", &["update", &node, "state=down", "reason=test"]);
+    assert_eq!(driver.wait().unwrap().code(), Some(1));
+    let err = project.read("driver.err");
+    assert!(err.contains("failed    first ") && err.contains(" the node of job 1 failed\n"), "{err}");
+}
+
 #[test]
 fn a_job_that_takes_too_long_says_what_to_raise() {
     let Some(cluster) = Cluster::start() else { return };
