@@ -4,6 +4,8 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use qapipe_engine::panic_text;
+
 use crate::failure::Exit;
 
 /// Runs the program; a panic ends in a short report.
@@ -22,9 +24,7 @@ pub(crate) fn guard(program: impl FnOnce() -> ExitCode) -> ExitCode {
 
 /// The panic's message and place in one line.
 fn what_and_where(info: &PanicHookInfo<'_>) -> String {
-    let payload = info.payload();
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("no message").lines().next().unwrap_or_default();
+    let text = panic_text(info.payload()).lines().next().unwrap_or_default();
     info.location().map_or_else(|| text.to_owned(), |place| format!("{text} ({}:{})", place.file(), place.line()))
 }
 

@@ -16,6 +16,7 @@ use crate::error::{ErrorClass, StageError};
 use crate::event::{Event, Observer};
 use crate::kind::Place;
 use crate::meter::Meter;
+use crate::panic_text::panic_text;
 use crate::paths::absolute;
 use crate::pipeline::{Source, StageSpec};
 use crate::placed::Written;
@@ -75,7 +76,7 @@ impl Attempt<'_> {
     /// Runs the stage, or fetches what it gave; nothing if that could not be had. A panic is an error of this stage, never of the run.
     pub(crate) fn execute(&self) -> Result<Option<Ran>, StageError> {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.try_execute()))
-            .unwrap_or_else(|panic| Err(StageError::bug(panic_text(panic.as_ref()))))
+            .unwrap_or_else(|panic| Err(StageError::bug(format!("the stage panicked: {}", panic_text(panic.as_ref())))))
     }
 
     fn try_execute(&self) -> Result<Option<Ran>, StageError> {
@@ -300,11 +301,6 @@ impl Attempt<'_> {
         let gpu = self.slot.gpu.map(|gpu| ("gpu", cuda(gpu)));
         facts.into_iter().chain(gpu).map(|(name, value)| (name.to_owned(), value)).collect()
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("the stage panicked: {}", text.unwrap_or("without a message"))
 }
 
 struct StageReporter<'a> {

@@ -91,7 +91,10 @@ impl StageKind for Command {
         if run.first().is_none_or(|program| program.is_empty()) {
             return Err(Invalid::new("run", "there is no program to run"));
         }
-        run.iter().try_for_each(|word| check_word(word, values, &outputs))
+        let inputs = values.get("inputs").and_then(Value::as_object).into_iter().flat_map(|inputs| inputs.keys());
+        let names =
+            Names { inputs: inputs.map(String::as_str).collect(), outputs: outputs.iter().map(|output| output.name.as_str()).collect() };
+        run.iter().try_for_each(|word| names.check(word))
     }
 
     fn run(&self, cx: &StageCx<'_>) -> Result<(), StageError> {
@@ -140,15 +143,20 @@ fn execute(mut process: Process, program: &str, cx: &StageCx<'_>) -> Result<(), 
     Err(StageError::failed(format!("`{program}` failed: {}{}", child::ending(status), tail.text())))
 }
 
-fn check_word(word: &str, values: &Values, outputs: &[OutputSpec]) -> Result<(), Invalid> {
-    let inputs: Vec<&str> =
-        values.get("inputs").and_then(Value::as_object).into_iter().flat_map(|inputs| inputs.keys()).map(String::as_str).collect();
-    let outputs: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
-    pieces(word).into_iter().try_for_each(|piece| match piece {
-        Piece::Text(_) => Ok(()),
-        Piece::In(name) => check_name("in", name, &inputs),
-        Piece::Out(name) => check_name("out", name, &outputs),
-    })
+/// What placeholders may name.
+struct Names<'a> {
+    inputs: Vec<&'a str>,
+    outputs: Vec<&'a str>,
+}
+
+impl Names<'_> {
+    fn check(&self, word: &str) -> Result<(), Invalid> {
+        pieces(word).into_iter().try_for_each(|piece| match piece {
+            Piece::Text(_) => Ok(()),
+            Piece::In(name) => check_name("in", name, &self.inputs),
+            Piece::Out(name) => check_name("out", name, &self.outputs),
+        })
+    }
 }
 
 fn check_name(side: &str, name: &str, there: &[&str]) -> Result<(), Invalid> {

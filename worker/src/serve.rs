@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use qapipe_engine::{CANCEL, ErrorClass, GPU_PEAK, QUIET, Reporter, Request, Say, StageCx, StageError};
+use qapipe_engine::{CANCEL, ErrorClass, GPU_PEAK, QUIET, Reporter, Request, Say, StageCx, StageError, panic_text};
 use qapipe_nn::device;
 
 use crate::figures;
@@ -99,14 +99,8 @@ fn guarded(runner: Runner, cx: &StageCx<'_>, warm: &Warm) -> Result<(), StageErr
     drop(std::panic::take_hook());
     caught.unwrap_or_else(|payload| {
         let at = place.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Err(panicked(&said(payload.as_ref()), &at))
+        Err(panicked(panic_text(payload.as_ref()), &at))
     })
-}
-
-/// The text of a panic.
-fn said(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()));
-    text.unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 /// What a panic means: libtorch's memory errors are no bug, whichever way they come.
