@@ -90,7 +90,7 @@ impl Layout {
 
     /// The lock under which something is put at a path of the user's. It stays, so there are few, which several paths share.
     pub(crate) fn placing(&self, path: &Digest) -> PathBuf {
-        self.root.join("placing").join(&path.to_string()[..1])
+        self.root.join("placing").join(&path.to_string()[..2])
     }
 
     /// What was in the place of an output and is nowhere else.

@@ -55,7 +55,8 @@ impl Room {
     fn path(&self, all: &Path) -> Result<PathBuf, CacheError> {
         let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (claim, given) = match &mut *room {
-            Some(room) => room,
+            Some(room) if room.0.path().is_dir() => room,
+            // Or somebody has cleared it away.
             none => none.insert((Self::make(all)?, 0)),
         };
         *given += 1;

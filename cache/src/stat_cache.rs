@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +19,12 @@ use crate::error::CacheError;
 use crate::tree::{Links, Tree};
 
 /// A file younger than this when it was hashed may change again within one tick of the clock that its times come from, unseen: it is hashed anew.
-/// Some file systems count whole seconds, or two at a time; those that count finer take their time from a kernel's tick of at most ten milliseconds.
-const SETTLED_COARSE: i128 = 2_000_000_000;
-const SETTLED_FINE: i128 = 100_000_000;
+/// Some file systems count whole seconds, or two at a time, and those of other machines have other clocks.
+const SETTLED: Duration = Duration::from_secs(2);
+/// The same where the file system is this machine's own and counts finely: it takes the time from a kernel's tick of at most ten milliseconds.
+const SETTLED_HERE: Duration = Duration::from_millis(100);
 
-/// Times that are no multiples of this many nanoseconds are of a file system that counts finer.
+/// Times that are a multiple of so many nanoseconds may be of a file system that counts no finer.
 const COARSE: i64 = 1_000_000;
 
 /// First bytes of the file; a change of format changes them. The digest of the rest follows, then the rest.
@@ -108,7 +109,7 @@ impl StatCache {
         }
         let started = SystemTime::now();
         let digest = Digest::of_file(path)?;
-        if stamp.settled(started) && Stamp::of(&std::fs::metadata(path)?) == stamp {
+        if stamp.settled(started, || is_here(path)) && Stamp::of(&std::fs::metadata(path)?) == stamp {
             self.lock().insert(path.as_os_str().as_bytes().to_vec(), Known { stamp, digest });
             self.changed.store(true, Ordering::Relaxed);
         }
@@ -152,32 +153,45 @@ impl Stamp {
         }
     }
 
-    /// Whether the file was left alone long enough before `now`; a time in the future never is.
-    fn settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as i128);
-        // The other one may have been set by whoever unpacked or copied the file.
-        let settled = if self.changed.1 % COARSE == 0 { SETTLED_COARSE } else { SETTLED_FINE };
-        [self.modified, self.changed]
-            .iter()
-            .all(|(seconds, nanoseconds)| now - (i128::from(*seconds) * 1_000_000_000 + i128::from(*nanoseconds)) >= settled)
+    /// Whether the file was left alone long enough before `now`; a time in the future never is. `is_here` is asked of young files only.
+    fn settled(&self, now: SystemTime, is_here: impl FnOnce() -> bool) -> bool {
+        let age = |(seconds, nanoseconds): (i64, i64)| {
+            let time = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
+            now.duration_since(UNIX_EPOCH + time).ok()
+        };
+        let (Some(modified), Some(changed)) = (age(self.modified), age(self.changed)) else { return false };
+        let age = modified.min(changed);
+        // The time of modification may have been set by whoever unpacked or copied the file.
+        age >= SETTLED || (age >= SETTLED_HERE && self.changed.1 % COARSE != 0 && is_here())
     }
+}
+
+/// Whether a file lies in a file system of this machine that counts time finely, as far as that is known.
+#[cfg(target_os = "linux")]
+fn is_here(path: &Path) -> bool {
+    /// ext, XFS, Btrfs, tmpfs, overlayfs, ZFS, F2FS, bcachefs.
+    const OURS: [u64; 8] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1, 0xF2F5_2010, 0xCA45_1A4E];
+    rustix::fs::statfs(path).is_ok_and(|system| u64::try_from(system.f_type).is_ok_and(|kind| OURS.contains(&kind)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_here(_: &Path) -> bool {
+    false
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn a_file_settles_by_the_clock_of_its_file_system() {
         let stamp = |nanoseconds| Stamp { bytes: 1, modified: (90, 0), changed: (100, nanoseconds), inode: 1, device: 1 };
-        let settled = |stamp: Stamp, milliseconds| stamp.settled(UNIX_EPOCH + Duration::from_millis(milliseconds));
-        assert!(!settled(stamp(123_456), 100_050) && settled(stamp(123_456), 100_101));
-        for coarse in [0, 5_000_000] {
-            assert!(!settled(stamp(coarse), 101_900) && settled(stamp(coarse), 102_006));
+        let settled = |stamp: Stamp, milliseconds, here| stamp.settled(UNIX_EPOCH + Duration::from_millis(milliseconds), || here);
+        assert!(!settled(stamp(123_456), 100_050, true) && settled(stamp(123_456), 100_101, true));
+        for (nanoseconds, here) in [(0, true), (5_000_000, true), (123_456, false)] {
+            assert!(!settled(stamp(nanoseconds), 101_900, here) && settled(stamp(nanoseconds), 102_006, here));
         }
         let set_by_hand = Stamp { modified: (100, 123_456), ..stamp(0) };
-        assert!(!settled(set_by_hand, 101_000));
+        assert!(!settled(set_by_hand, 101_000, true) && !settled(stamp(0), 99_000, true));
     }
 }

@@ -43,8 +43,10 @@ pub(crate) fn attend(
 pub(crate) fn wait_for_the_same(status: ExitStatus, cancel: &AtomicBool) {
     const MOMENT: Duration = Duration::from_millis(500);
     let asked = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+    // Shells, and programs that catch a signal to clear up, tell it by their exit code.
+    let ended_by = status.signal().or_else(|| status.code().map(|code| code - 128));
     let started = Instant::now();
-    while status.signal().is_some_and(|signal| asked.contains(&signal)) && !cancel.load(Ordering::Relaxed) && started.elapsed() < MOMENT {
+    while ended_by.is_some_and(|signal| asked.contains(&signal)) && !cancel.load(Ordering::Relaxed) && started.elapsed() < MOMENT {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -117,14 +119,17 @@ mod tests {
     #[test]
     fn a_signal_to_all_is_heard_of_a_moment_later() {
         let cancel = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(100));
-                cancel.store(true, Ordering::Relaxed);
+        for script in ["kill -TERM $$", "exit 143"] {
+            cancel.store(false, Ordering::Relaxed);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(100));
+                    cancel.store(true, Ordering::Relaxed);
+                });
+                wait_for_the_same(shell(script, |_, _| ()), &cancel);
+                assert!(cancel.load(Ordering::Relaxed), "{script}");
             });
-            wait_for_the_same(shell("kill -TERM $$", |_, _| ()), &cancel);
-            assert!(cancel.load(Ordering::Relaxed));
-        });
+        }
         let started = Instant::now();
         wait_for_the_same(shell("exit 1", |_, _| ()), &AtomicBool::new(false));
         assert!(started.elapsed() < Duration::from_millis(400), "a failure of its own is told at once");

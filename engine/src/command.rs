@@ -57,7 +57,8 @@ impl StageKind for Command {
 
     fn doc(&self) -> &'static str {
         "Runs any program on files and other stages' outputs.\n\n\
-         The program runs in the pipeline's folder, without a shell and with nothing on its standard input. It has to write every output to \
+         The program runs in the pipeline's folder, without a shell and with nothing on its standard input, in a process group of its own that \
+         ends with the stage. It has to write every output to \
          the path that `{out.NAME}` stands for; the result is kept when it ends with exit code 0. List every file that it reads, its own \
          script included, under `inputs`: an edit of a file that is not listed is not noticed."
     }
@@ -90,6 +91,10 @@ impl StageKind for Command {
         let run: Vec<&str> = values.get("run").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         if run.first().is_none_or(|program| program.is_empty()) {
             return Err(Invalid::new("run", "there is no program to run"));
+        }
+        if run[0].rsplit('/').next() == Some("setsid") && !run[1..].iter().any(|word| ["-w", "--wait"].contains(word)) {
+            let help = "leave it out: a command has a process group of its own, which ends with its stage; or write `setsid --wait`";
+            return Err(Invalid::new("run", "`setsid` would end at once, before the program that it starts").help(help));
         }
         let inputs = values.get("inputs").and_then(Value::as_object).into_iter().flat_map(|inputs| inputs.keys());
         let names =

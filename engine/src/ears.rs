@@ -67,8 +67,9 @@ impl Ears {
 
     /// Waits so long for something to come (for nothing where nothing can), and calls `line` with each line of it.
     pub(crate) fn hear(&mut self, wait: Duration, mut line: impl FnMut(Side, &str)) -> Result<()> {
-        let ready = self.ready(wait)?;
         let (is_over, is_long_over) = (self.ended.is_some(), self.ended.is_some_and(|ended| ended.elapsed() > GRACE));
+        // Of what is said now and then for ever, nothing is waited for.
+        let ready = self.ready(if is_long_over { Duration::ZERO } else { wait })?;
         let mut ready = ready.into_iter();
         self.ears.retain_mut(|ear| {
             let stays = match ready.next() {

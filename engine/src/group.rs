@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::sentinel::{Watched, watch};
+use crate::sentinel::{Watched, place};
 
 /// How long a process that was asked to stop may take.
 const GRACE: Duration = Duration::from_secs(5);
@@ -24,15 +24,11 @@ pub(crate) struct Group {
 impl Group {
     /// Starts a command, with its output piped.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let watched = place()?;
         let leader = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut group = Self { leader, watched: None };
-        match watch(group.id()?) {
-            Ok(watched) => group.watched = Some(watched),
-            Err(error) => {
-                group.signal(Signal::KILL);
-                let _ = group.leader.wait();
-                return Err(error);
-            }
+        let group = Self { leader, watched: Some(watched) };
+        if let Some(watched) = &group.watched {
+            watched.group(group.id()?)?;
         }
         Ok(group)
     }
@@ -47,9 +43,9 @@ impl Group {
         self.leader.stdin.take()
     }
 
-    /// Signals all of the group.
+    /// Signals all of the group, unless it has ended: its number may be another's by then.
     pub(crate) fn signal(&self, signal: Signal) {
-        if let Ok(id) = self.id() {
+        if let (Some(_), Ok(id)) = (&self.watched, self.id()) {
             let _ = kill_process_group(id, signal);
         }
     }
@@ -62,9 +58,7 @@ impl Group {
 
     /// Ends what still runs; gives how the command ended.
     pub(crate) fn end(&mut self) -> Result<ExitStatus> {
-        if self.watched.is_some() {
-            self.signal(Signal::KILL);
-        }
+        self.signal(Signal::KILL);
         self.watched = None;
         self.leader.wait()
     }

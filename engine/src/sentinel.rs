@@ -25,25 +25,40 @@ static SENTINEL: Mutex<Sentinel> = Mutex::new(Sentinel { shell: None, groups: Ve
 
 struct Sentinel {
     shell: Option<Child>,
-    /// By place, the group that has it, or 0.
-    groups: Vec<i32>,
+    /// By place, the group that has it; 0 for one that is about to begin.
+    groups: Vec<Option<i32>>,
 }
 
-/// Has a process group ended when this process dies, until [`Watched`] is dropped.
-pub(crate) fn watch(group: Pid) -> std::io::Result<Watched> {
+/// A place of the sentinel's for a process group that is about to begin. It is started here at the latest: between the beginning of a command and
+/// its [`Watched::group`] there is no more than one write.
+pub(crate) fn place() -> std::io::Result<Watched> {
     let mut sentinel = sentinel();
-    let place = sentinel.groups.iter().position(|&group| group == 0).unwrap_or(sentinel.groups.len());
-    sentinel.note(place, group.as_raw_nonzero().get())?;
+    if sentinel.shell.is_none() {
+        sentinel.start()?;
+    }
+    let free = sentinel.groups.iter().position(Option::is_none);
+    let place = free.unwrap_or_else(|| {
+        sentinel.groups.push(None);
+        sentinel.groups.len() - 1
+    });
+    sentinel.groups[place] = Some(0);
     Ok(Watched(place))
 }
 
-/// A place of the sentinel's.
+/// A place of the sentinel's. Dropped, its group is no longer watched.
 pub(crate) struct Watched(usize);
+
+impl Watched {
+    /// Has a group ended when this process dies.
+    pub(crate) fn group(&self, group: Pid) -> std::io::Result<()> {
+        sentinel().note(self.0, Some(group.as_raw_nonzero().get()))
+    }
+}
 
 impl Drop for Watched {
     fn drop(&mut self) {
         // If it cannot be told, there is nobody who would end the group.
-        let _ = sentinel().note(self.0, 0);
+        let _ = sentinel().note(self.0, None);
     }
 }
 
@@ -52,18 +67,20 @@ fn sentinel() -> MutexGuard<'static, Sentinel> {
 }
 
 impl Sentinel {
-    fn note(&mut self, place: usize, group: i32) -> std::io::Result<()> {
-        if self.groups.len() <= place {
-            self.groups.resize(place + 1, 0);
-        }
+    fn note(&mut self, place: usize, group: Option<i32>) -> std::io::Result<()> {
         self.groups[place] = group;
-        if self.tell(place).is_err() { self.start() } else { Ok(()) }
+        let told = if self.tell(place).is_err() { self.start() } else { Ok(()) };
+        if told.is_err() {
+            // Nothing is to be ended later that goes by a number which somebody else may have by then.
+            self.groups[place] = None;
+        }
+        told
     }
 
     /// Each is one write, which is there whole or not at all when this process dies.
     fn tell(&self, place: usize) -> std::io::Result<()> {
         let mut input = self.shell.as_ref().and_then(|shell| shell.stdin.as_ref()).ok_or(std::io::ErrorKind::BrokenPipe)?;
-        input.write_all(format!("{place} {}\n", self.groups[place]).as_bytes())
+        input.write_all(format!("{place} {}\n", self.groups[place].unwrap_or(0)).as_bytes())
     }
 
     /// Starts the shell, or another one where it was killed.
@@ -96,17 +113,17 @@ mod tests {
     /// To drop it closes its input, as the death of its process does.
     #[test]
     fn it_ends_what_it_was_told_of_even_if_it_was_killed_meanwhile() {
-        let mut sentinel = Sentinel { shell: None, groups: Vec::new() };
+        let mut sentinel = Sentinel { shell: None, groups: vec![None; 4] };
         let mut programs = [program(), program(), program(), program()];
         let [first, second, third, fourth] = programs.each_ref().map(|program| program.id().cast_signed());
-        sentinel.note(0, first).unwrap();
-        sentinel.note(1, second).unwrap();
+        sentinel.note(0, Some(first)).unwrap();
+        sentinel.note(1, Some(second)).unwrap();
         let shell = sentinel.shell.as_mut().unwrap();
         shell.kill().unwrap();
         shell.wait().unwrap();
-        sentinel.note(2, third).unwrap();
-        sentinel.note(3, fourth).unwrap();
-        sentinel.note(1, 0).unwrap();
+        sentinel.note(2, Some(third)).unwrap();
+        sentinel.note(3, Some(fourth)).unwrap();
+        sentinel.note(1, None).unwrap();
         drop(sentinel);
         for ended in [0, 2, 3] {
             assert_eq!(programs[ended].wait().unwrap().signal(), Some(9));

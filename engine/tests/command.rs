@@ -84,11 +84,13 @@ fn a_placeholder_may_stand_in_other_braces() {
 }
 
 #[test]
-fn a_name_that_stands_for_nothing_is_found_at_once() {
+fn a_command_that_cannot_do_what_it_says_is_found_at_once() {
     let told = |run: &str, rest: &str| {
         let text = format!("[stages.a]\nkind = \"command\"\nrun = {run}\n{rest}\n");
         Pipeline::parse(&text, "p.toml".as_ref(), &Kinds::new(KINDS), &[]).unwrap_err().to_string()
     };
+    let early = told("[\"/usr/bin/setsid\", \"prog\", \"{out.y}\"]", "outputs = [\"y\"]");
+    assert!(early.contains("`setsid` would end at once") && early.contains("`setsid --wait`"), "{early}");
     let unknown = told("[\"cp\", \"{in.x}\", \"{out.y}\"]", "inputs = { z = \"in.txt\" }\noutputs = [\"y\"]");
     assert!(unknown.contains("`{in.x}` names no input") && unknown.contains("inputs: z"), "{unknown}");
     let unknown = told("[\"cp\", \"{out.z}\"]", "outputs = [\"y\"]");
@@ -189,12 +191,15 @@ fn what_escapes_from_its_group_does_not_hold_the_run() {
 
 #[test]
 fn what_escapes_from_its_group_and_goes_on_talking_does_not_hold_the_run() {
-    let project = one("[\"sh\", \"-c\", \"setsid timeout 25 yes & echo $! > child; sleep 0.1; echo hi > {out.y}\"]", "outputs = [\"y\"]");
-    let started = std::time::Instant::now();
-    let run = project.run();
-    assert!(started.elapsed().as_secs() < 12, "the run waited for the process that escaped");
-    project::kill(&project.read("child"));
-    assert_eq!(run.events, ["started a: new stage", "finished a"]);
+    for talks in ["yes", "sh -c 'while :; do echo x; sleep 0.01; done'"] {
+        let script = format!("setsid timeout 25 {talks} & echo $! > child; sleep 0.1; echo hi > {{out.y}}");
+        let project = one(&format!("[\"sh\", \"-c\", \"{script}\"]"), "outputs = [\"y\"]");
+        let started = std::time::Instant::now();
+        let run = project.run();
+        assert!(started.elapsed().as_secs() < 12, "the run waited for the process that escaped: {talks}");
+        project::kill(&project.read("child"));
+        assert_eq!(run.events, ["started a: new stage", "finished a"]);
+    }
 }
 
 #[test]

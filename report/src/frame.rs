@@ -13,7 +13,8 @@ use crate::table::Table;
 /// The column of the axes that a row's stage depends on, with its values, as JSON.
 const AXES: &str = "axes";
 
-/// All files one below the other. Columns are matched by name; one that a file lacks is null in its rows. Each axis is a column `axis_NAME` too.
+/// All files one below the other. Columns are matched by name; one that a file lacks is null in its rows. Where a file is of one
+/// stage, each of its axes is a column `axis_NAME` too.
 pub(crate) fn scan(table: &'static str, files: &[PathBuf]) -> Result<LazyFrame, ReportError> {
     let failed = |error: polars::error::PolarsError| ReportError::Table { table, message: first_line(&error.to_string()) };
     let args = || ScanArgsParquet { glob: false, ..ScanArgsParquet::default() };

@@ -28,7 +28,7 @@ impl Azurite {
         let mut said = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
         if said != "ready\n" {
-            process.wait().unwrap();
+            assert_eq!(process.wait().unwrap().code(), Some(3), "only what npm cannot bring is passed over");
             eprintln!("skipped: `scripts/azurite` could not bring a server");
             return None;
         }

@@ -44,10 +44,10 @@ fn kinds_are_listed_and_explained() {
     command
       Runs any program on files and other stages' outputs.
 
-      The program runs in the pipeline's folder, without a shell and with nothing on its standard input. It has to
-      write every output to the path that `{out.NAME}` stands for; the result is kept when it ends with exit code
-      0. List every file that it reads, its own script included, under `inputs`: an edit of a file that is not
-      listed is not noticed.
+      The program runs in the pipeline's folder, without a shell and with nothing on its standard input, in a
+      process group of its own that ends with the stage. It has to write every output to the path that
+      `{out.NAME}` stands for; the result is kept when it ends with exit code 0. List every file that it reads,
+      its own script included, under `inputs`: an edit of a file that is not listed is not noticed.
 
     Parameters:
       run  list of text  [required]

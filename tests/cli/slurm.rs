@@ -212,8 +212,8 @@ fn where_ended_jobs_are_accounted_for_that_is_what_is_told() {
     assert!(failed.err.contains("help: raise `memory`"), "{}", failed.err);
     project.write("step.sh", "kill -9 $PPID; sleep 60\n");
     let killed = cluster.run(&project, &["first"]).code(1);
-    let accounted = cluster.ask("sacct", &["-X", "-n", "-P", "--format=State,ExitCode"]);
-    assert!(killed.err.contains("failed    first") && accounted.lines().count() == 2, "{}\n{accounted}", killed.err);
+    let accounted = cluster.ask("sacct", &["-X", "-n", "-P", "-j", "2", "--format=State,ExitCode"]);
+    assert!(killed.err.contains("job 2 was killed by signal 9") && accounted == "FAILED|0:9\n", "{}\n{accounted}", killed.err);
     project.write("step.sh", &step());
     cluster.run(&project, &["-q", "first"]).code(0);
     assert_eq!(project.ran(), ["hello"]);
@@ -389,7 +389,6 @@ fn an_edit_while_a_job_waits_is_told() {
     cluster.run(&project, &["-q"]).code(0);
 }
 
-/// Slurm counts in minutes.
 #[test]
 fn a_node_that_fails_is_told() {
     let Some(cluster) = Cluster::start() else { return };
@@ -406,6 +405,7 @@ fn a_node_that_fails_is_told() {
     assert!(err.contains("failed    first ") && err.contains(" the node of job 1 failed\n"), "{err}");
 }
 
+/// Slurm counts in minutes.
 #[test]
 fn a_job_that_takes_too_long_says_what_to_raise() {
     let Some(cluster) = Cluster::start() else { return };

@@ -137,7 +137,7 @@ fn answers_in_the_official_form_are_scored_into_the_table() {
     let json = project.qapipe(&["results", "--json"]).code(0).json();
     assert_eq!((&json["rows"][0]["exact"], &json["rows"][0]["parameters"]), (&75.0.into(), &serde_json::Value::Null));
     project.qapipe(&["results", "-o", "table.csv"]).code(0);
-    assert!(project.read("table.csv").starts_with("pipeline,stage,key,"));
+    assert!(project.read("table.csv").starts_with("pipeline,stage,axes,key,"));
     let sql = project.qapipe(&["results", "--sql", "select id, exact from predictions where exact < 1"]).code(0);
     assert_eq!(sql.out, "ID  EXACT\n".to_lowercase() + "c       0\n");
     assert!(project.qapipe(&["results", "--sql", "select"]).code(2).err.contains("tables: metrics"));
