@@ -146,7 +146,8 @@ Examples:
   qapipe results --sql 'select id, prediction, f1 from predictions where f1 < 0.5 limit 10'
   qapipe results --sql 'select axis_rank, avg(f1) from metrics group by axis_rank'
 
-Tables for --sql: metrics (a row an evaluation), predictions (a question), training (a logged step), stages (a stage of a run). Each axis of a matrix is a column axis_NAME of the first three, and in axes of all.")]
+Tables for --sql: metrics (a row an evaluation), predictions (a question), training (a logged step), stages (a stage of a run).
+Each axis of a matrix is a column axis_NAME of the first three; all have them as JSON in the column axes.")]
     Results(Results),
     /// Draw a pipeline's graph
     #[command(after_help = "\
