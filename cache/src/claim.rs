@@ -21,10 +21,9 @@ impl Claim {
     pub(crate) fn stake(folder: &Path) -> Result<Self, CacheError> {
         std::fs::create_dir_all(folder).map_err(CacheError::io(folder))?;
         loop {
-            let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let path = folder.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
             // On a shared store, another host's process may have the same id: the next number then.
-            let Some(lock) = Lock::try_acquire(&folder.join(format!("{name}.lock")))? else { continue };
-            let path = folder.join(name);
+            let Some(lock) = Lock::try_acquire(&lock_of(&path))? else { continue };
             // Or it may have died here.
             let _ = remove(&path);
             return Ok(Self { path, _lock: lock });
@@ -35,6 +34,18 @@ impl Claim {
         &self.path
     }
 }
+
+/// Whether a path in such a folder is the lock beside another.
+pub(crate) fn is_lock(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == LOCK)
+}
+
+/// The lock beside a path in such a folder.
+pub(crate) fn lock_of(path: &Path) -> PathBuf {
+    path.with_extension(LOCK)
+}
+
+const LOCK: &str = "lock";
 
 impl Drop for Claim {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::artifact::{Artifact, Shape};
+use crate::claim::is_lock;
 use crate::digest::Digest;
 use crate::error::Damage;
 use crate::record::Record;
@@ -40,8 +41,8 @@ impl Store {
         usage.trees = sharded(&self.root().join("trees")).filter(|path| path.is_dir()).count() as u64;
         usage.records = sharded(&self.root().join("records")).count() as u64;
         let written = fs::read_dir(self.layout.scratch()).into_iter().flatten().flatten().map(|entry| entry.path());
-        let written = written.filter(|path| path.extension().is_none_or(|extension| extension != "lock"));
-        usage.scratch_bytes = written.map(|path| bytes_at(&path)).sum::<u64>() + bytes_under(&self.layout.partials());
+        let written: u64 = written.filter(|path| !is_lock(path)).map(|path| bytes_at(&path)).sum();
+        usage.scratch_bytes = written + bytes_under(&self.layout.partials());
         usage.damaged_bytes = bytes_under(&self.layout.damaged());
         usage
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::claim::Claim;
+use crate::claim::{Claim, is_lock, lock_of};
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::guard::Guard;
@@ -43,8 +43,7 @@ impl Store {
         let is_fresh = |path: &Path| fs::metadata(path).is_ok_and(|metadata| unused_for(&metadata, now) < broken_off);
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.map_err(CacheError::io(&folder))?.path();
-            let is_list = path.extension().is_none_or(|extension| extension != "lock");
-            if is_list && (lock::is_held(&path.with_extension("lock")) || is_fresh(&path)) {
+            if !is_lock(&path) && (lock::is_held(&lock_of(&path)) || is_fresh(&path)) {
                 read(&path, &mut leased)?;
             }
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::claim::Claim;
+use crate::claim::{Claim, is_lock};
 use crate::error::CacheError;
 use crate::lock::Lock;
 use crate::used::unused_for;
@@ -23,7 +23,7 @@ impl Scratch {
     /// An empty folder.
     pub(crate) fn folder(room: &Arc<Room>, all: &Path) -> Result<Self, CacheError> {
         let scratch = Self::nothing(room, all)?;
-        fs::create_dir_all(&scratch.path).map_err(CacheError::io(&scratch.path))?;
+        fs::create_dir(&scratch.path).map_err(CacheError::io(&scratch.path))?;
         Ok(scratch)
     }
 
@@ -76,7 +76,7 @@ pub(crate) fn sweep(folder: &Path, kept: Duration) {
     let is_kept = |path: &Path| fs::metadata(path).is_ok_and(|metadata| unused_for(&metadata, now) < kept);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "lock")
+        if is_lock(&path)
             && !is_kept(&path.with_extension(""))
             && let Ok(Some(_lock)) = Lock::try_acquire(&path)
         {

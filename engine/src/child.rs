@@ -39,6 +39,7 @@ pub(crate) fn attend(
     }
     status
 }
+
 /// Whoever ends all processes of a job, as clusters do, may have reached a command just before this process: waits a moment to hear of it.
 pub(crate) fn wait_for_the_same(status: ExitStatus, cancel: &AtomicBool) {
     const MOMENT: Duration = Duration::from_millis(500);

@@ -136,7 +136,7 @@ impl Worker {
     }
 
     fn is_alive(&self) -> bool {
-        matches!(self.has_ended(), Ok(false))
+        matches!(self.group.has_ended(), Ok(false))
     }
 
     /// Runs a stage; gives whether it can run another one.
@@ -144,12 +144,15 @@ impl Worker {
         self.send(cx.request)?;
         let mut stage = Running { reporter: cx.reporter, tail: Tail::default(), last: None, quiet: false };
         let mut stop = Stop::default();
-        while !stage.is_done() && (self.ears.are_open() || !self.has_ended()?) {
-            self.ears.hear(PAUSE, |side, line| stage.hear(side, line)).map_err(|error| cannot_wait(&error))?;
-            if self.has_ended()? {
+        while !stage.is_done() {
+            if self.group.has_ended().map_err(|error| cannot_wait(&error))? {
                 // What it left running would keep its output open.
                 self.end()?;
+                if !self.ears.are_open() {
+                    break;
+                }
             }
+            self.ears.hear(PAUSE, |side, line| stage.hear(side, line)).map_err(|error| cannot_wait(&error))?;
             stop.press(&self.group, cx.cancel, || ask(&mut self.input));
         }
         if stage.is_done() {
@@ -170,10 +173,6 @@ impl Worker {
             self.input = None;
         }
         Ok(())
-    }
-
-    fn has_ended(&self) -> Result<bool, StageError> {
-        self.group.has_ended().map_err(|error| cannot_wait(&error))
     }
 
     /// Ends what still runs; gives how the worker ended.

@@ -1,13 +1,16 @@
 //! What goes wrong in a stage, and what stays.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, dead_code)]
 
+#[path = "common/plain.rs"]
+mod plain;
 #[path = "common/project.rs"]
 mod project;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use plain::{Plain, plain};
 use project::{Heard, Project, wait_for};
-use qapipe_engine::{Command, ErrorClass, Kinds, Options, StageKind, StageState};
+use qapipe_engine::{Accepts, Command, ErrorClass, Kinds, Options, Param, StageError, StageKind, StageState, Ty};
 
 const KINDS: &[&dyn StageKind] = &[&Command];
 
@@ -130,32 +133,12 @@ fn a_store_that_cannot_be_written_is_the_machines_fault() {
 
 #[test]
 fn only_the_part_that_is_read_counts() {
-    use qapipe_engine::{Accepts, ArtifactType, OutputSpec, Param, StageCx, StageError, Ty, Values};
-    struct Tokenize;
-    impl StageKind for Tokenize {
-        fn name(&self) -> &'static str {
-            "toy-tokenize"
-        }
-        fn version(&self) -> u32 {
-            1
-        }
-        fn doc(&self) -> &'static str {
-            "Reads a tokenizer."
-        }
-        fn params(&self) -> &'static [Param] {
-            const MODEL: Accepts = Accepts { types: &[], part: &["tokenizer.json"] };
-            const PARAMS: &[Param] = &[Param::required("model", Ty::RefOrPath(MODEL), "A model.")];
-            PARAMS
-        }
-        fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
-            vec![OutputSpec::new("y", ArtifactType::FILE)]
-        }
-        fn run(&self, cx: &StageCx<'_>) -> Result<(), StageError> {
-            let text = std::fs::read(cx.input("model")?.join("tokenizer.json")).unwrap();
-            std::fs::write(cx.output("y")?, text).map_err(|error| StageError::failed(error.to_string()))
-        }
-    }
-    const BOTH: &[&dyn StageKind] = &[&Command, &Tokenize];
+    const TOKENIZER: Accepts = Accepts { types: &[], part: &["tokenizer.json"] };
+    const TOKENIZE: Plain = plain("toy-tokenize", &[Param::required("model", Ty::RefOrPath(TOKENIZER), "A model.")], |cx| {
+        let text = std::fs::read(cx.input("model")?.join("tokenizer.json")).unwrap();
+        std::fs::write(cx.output("y")?, text).map_err(|error| StageError::failed(error.to_string()))
+    });
+    const BOTH: &[&dyn StageKind] = &[&Command, &TOKENIZE];
     let pipeline = "[vars]\nw = 1\n[stages.model]\nkind = \"command\"\nrun = [\"sh\", \"-c\", \"mkdir {out.m}; echo ${vars.w} > {out.m}/weights; echo t > {out.m}/tokenizer.json\"]\noutputs = [\"m\"]\n\
                     [stages.a]\nkind = \"toy-tokenize\"\nmodel = \"@model\"\n[stages.b]\nkind = \"toy-tokenize\"\nmodel = \"folder\"\n";
     let project = Project::new(Kinds::new(BOTH), pipeline);
@@ -171,29 +154,8 @@ fn only_the_part_that_is_read_counts() {
 
 #[test]
 fn a_panic_in_a_stage_fails_the_stage() {
-    use qapipe_engine::{ArtifactType, OutputSpec, Param, StageCx, StageError, Values};
-    struct Panics;
-    impl StageKind for Panics {
-        fn name(&self) -> &'static str {
-            "panics"
-        }
-        fn version(&self) -> u32 {
-            1
-        }
-        fn doc(&self) -> &'static str {
-            "Panics."
-        }
-        fn params(&self) -> &'static [Param] {
-            &[]
-        }
-        fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
-            vec![OutputSpec::new("y", ArtifactType::FILE)]
-        }
-        fn run(&self, _: &StageCx<'_>) -> Result<(), StageError> {
-            panic!("on purpose")
-        }
-    }
-    const ONE: &[&dyn StageKind] = &[&Panics];
+    const PANICS: Plain = plain("panics", &[], |_| panic!("on purpose"));
+    const ONE: &[&dyn StageKind] = &[&PANICS];
     let run = Project::new(Kinds::new(ONE), "[stages.p]\nkind = \"panics\"\n").run();
     let (_, error) = run.outcome.failures().next().unwrap();
     assert_eq!((error.class, error.message.as_str()), (ErrorClass::Bug, "the stage panicked: on purpose"));

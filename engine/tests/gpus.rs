@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gpu::{Toys, at, came, forget, go};
-use heavy::Heavy;
+use heavy::HEAVY;
 use project::{Heard, Project, Run};
 use qapipe_cache::Record;
 use qapipe_engine::{Devices, ErrorClass, Kinds, Options, StageKind, StageState};
 
-const KINDS: &[&dyn StageKind] = &[&Heavy];
+const KINDS: &[&dyn StageKind] = &[&HEAVY];
 
 /// Independent stages, each with so many MiB of peak memory.
 fn project(stages: &[(&str, u64)]) -> Project {

@@ -1,6 +1,8 @@
 //! A remote behind the store: what is fetched, what is not, and that a run never fails because of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub, dead_code)]
 
+#[path = "common/plain.rs"]
+mod plain;
 #[path = "common/project.rs"]
 mod project;
 #[path = "common/toy.rs"]
@@ -11,98 +13,48 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use plain::{Plain, plain};
 use project::{Project, Run};
 use qapipe_cache::{Depot, Folder, Remote, RemoteError, Watch};
-use qapipe_engine::{
-    Accepts, ArtifactType, Command, Decision, Kinds, Options, OutputSpec, Param, Plan, StageCx, StageError, StageKind, Ty, Values,
-};
+use qapipe_engine::{Accepts, ArtifactType, Command, Decision, Kinds, Options, Param, Plan, StageError, StageKind, Ty};
 use toy::Toy;
 
 /// A chain a -> b -> c and, on its own, d.
 const CHAIN: &str = "[stages.a]\nkind = \"toy\"\ntext = \"one\"\n[stages.b]\nkind = \"toy\"\ntext = \"b\"\nof = [\"@a\"]\n\
                      [stages.c]\nkind = \"toy\"\ntext = \"c\"\nof = [\"@b\"]\n[stages.d]\nkind = \"toy\"\ntext = \"d\"\n";
 
-const KINDS: &[&dyn StageKind] = &[&TOY, &Model, &Reads, &Evaluates, &Command];
+const KINDS: &[&dyn StageKind] = &[&TOY, &MODEL, &READS, &EVALUATES, &Command];
 static TOY: Toy = Toy::new();
-
-/// Gives a folder.
-struct Model;
-/// Reads only a part of such a folder.
-struct Reads;
-/// Gives a table and something large.
-struct Evaluates;
 
 const OF: Accepts = Accepts { types: &[], part: &["tokenizer"] };
 const ALL: Accepts = Accepts { types: &[], part: &[] };
 
-impl StageKind for Model {
-    fn name(&self) -> &'static str {
-        "model"
-    }
-    fn version(&self) -> u32 {
-        1
-    }
-    fn doc(&self) -> &'static str {
-        "A folder."
-    }
-    fn params(&self) -> &'static [Param] {
-        const { &[Param::required("weights", Ty::Str, "What is in it.")] }
-    }
-    fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
-        vec![OutputSpec::new("model", ArtifactType::MODEL)]
-    }
-    fn run(&self, cx: &StageCx<'_>) -> Result<(), StageError> {
+/// Gives a folder.
+const MODEL: Plain = Plain {
+    outputs: &[("model", ArtifactType::MODEL)],
+    ..plain("model", &[Param::required("weights", Ty::Str, "What is in it.")], |cx| {
         let out = cx.output("model")?;
         std::fs::create_dir(out).unwrap();
         std::fs::write(out.join("tokenizer"), "words").unwrap();
         std::fs::write(out.join("weights"), cx.request.values.text("weights").unwrap()).unwrap();
         Ok(())
-    }
-}
+    })
+};
 
-impl StageKind for Reads {
-    fn name(&self) -> &'static str {
-        "reads"
-    }
-    fn version(&self) -> u32 {
-        1
-    }
-    fn doc(&self) -> &'static str {
-        "Reads."
-    }
-    fn params(&self) -> &'static [Param] {
-        const { &[Param::required("of", Ty::Ref(OF), "A model.")] }
-    }
-    fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
-        vec![OutputSpec::new("y", ArtifactType::FILE)]
-    }
-    fn run(&self, cx: &StageCx<'_>) -> Result<(), StageError> {
-        std::fs::copy(cx.input("of")?.join("tokenizer"), cx.output("y")?).map(drop).map_err(|error| StageError::failed(error.to_string()))
-    }
-}
+/// Reads only a part of such a folder.
+const READS: Plain = plain("reads", &[Param::required("of", Ty::Ref(OF), "A model.")], |cx| {
+    std::fs::copy(cx.input("of")?.join("tokenizer"), cx.output("y")?).map(drop).map_err(|error| StageError::failed(error.to_string()))
+});
 
-impl StageKind for Evaluates {
-    fn name(&self) -> &'static str {
-        "evaluates"
-    }
-    fn version(&self) -> u32 {
-        1
-    }
-    fn doc(&self) -> &'static str {
-        "Evaluates."
-    }
-    fn params(&self) -> &'static [Param] {
-        const { &[Param::required("of", Ty::Ref(ALL), "A model.")] }
-    }
-    fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
-        vec![OutputSpec::new("large", ArtifactType::MODEL), OutputSpec::new("metrics", ArtifactType::METRICS)]
-    }
-    fn run(&self, cx: &StageCx<'_>) -> Result<(), StageError> {
+/// Gives a table and something large.
+const EVALUATES: Plain = Plain {
+    outputs: &[("large", ArtifactType::MODEL), ("metrics", ArtifactType::METRICS)],
+    ..plain("evaluates", &[Param::required("of", Ty::Ref(ALL), "A model.")], |cx| {
         std::fs::write(cx.output("large")?, "large").unwrap();
         std::fs::write(cx.output("metrics")?, "rows").unwrap();
         Ok(())
-    }
-}
+    })
+};
 
 /// A folder that can be told to misbehave.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ mod project;
 
 use std::os::unix::fs::PermissionsExt;
 
-use heavy::Heavy;
+use heavy::HEAVY;
 use project::{Project, Run};
 use qapipe_engine::{Devices, ErrorClass, Kinds, Options, StageKind, StageOutcome, StageState, WorkerCommand};
 
-const KINDS: &[&dyn StageKind] = &[&Heavy];
+const KINDS: &[&dyn StageKind] = &[&HEAVY];
 
 /// Takes the path of output `y` out of the request, as any JSON reader would.
 const READ: &str = "read -r request; y=$(printf '%s' \"$request\" | sed 's/.*\"outputs\":{\"y\":\"\\([^\"]*\\)\".*/\\1/')\n";

@@ -13,12 +13,18 @@ use crate::table::Table;
 /// The column of the axes that a row's stage depends on, with its values, as JSON.
 const AXES: &str = "axes";
 
+/// The table of which a file is of a run, with the rows of many stages.
+const OF_RUNS: &str = "stages";
+
 /// All files one below the other. Columns are matched by name; one that a file lacks is null in its rows. Where a file is of one
 /// stage, each of its axes is a column `axis_NAME` too.
 pub(crate) fn scan(table: &'static str, files: &[PathBuf]) -> Result<LazyFrame, ReportError> {
     let failed = |error: polars::error::PolarsError| ReportError::Table { table, message: first_line(&error.to_string()) };
     let args = || ScanArgsParquet { glob: false, ..ScanArgsParquet::default() };
-    let frames = files.iter().map(|file| with_axes(LazyFrame::scan_parquet(PlRefPath::try_from_path(file)?, args())?));
+    let frames = files.iter().map(|file| {
+        let frame = LazyFrame::scan_parquet(PlRefPath::try_from_path(file)?, args())?;
+        if table == OF_RUNS { Ok(frame) } else { with_axes(frame) }
+    });
     let frames = frames.collect::<PolarsResult<Vec<_>>>().map_err(failed)?;
     match frames.len() {
         0 => Ok(DataFrame::empty().lazy()),
@@ -26,10 +32,10 @@ pub(crate) fn scan(table: &'static str, files: &[PathBuf]) -> Result<LazyFrame, 
     }
 }
 
-/// The rows of a file with a column for each axis. In a file of one stage, all rows are of one cell; one of a run holds many stages, and has none.
+/// The rows of a file of one stage, which are all of one cell, with a column for each axis.
 fn with_axes(mut frame: LazyFrame) -> PolarsResult<LazyFrame> {
     let schema = frame.collect_schema()?;
-    if !schema.contains(AXES) || schema.contains("run") {
+    if !schema.contains(AXES) {
         return Ok(frame);
     }
     let first = frame.clone().select([col(AXES)]).limit(1).collect()?;

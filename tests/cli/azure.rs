@@ -1,12 +1,11 @@
 //! A remote in Azure's blob storage, over a server on loopback: azurite, which `scripts/azurite` brings from npm into the folder of build outputs.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::s3::LARGE;
-use crate::support::{Answer, Project};
+use crate::support::{Answer, Project, free_port};
 
 /// Azurite's own key, which it documents.
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
@@ -21,7 +20,7 @@ impl Azurite {
     /// Starts a server with the container `results`; none where it cannot be had, which is told.
     fn start() -> Option<Self> {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("azurite");
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/azurite"));
         command.arg(home).arg(port.to_string()).arg("results").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();

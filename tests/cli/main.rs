@@ -7,6 +7,7 @@ mod azure;
 mod check;
 mod cluster;
 mod devices;
+mod drivers;
 mod gc;
 mod include;
 mod info;

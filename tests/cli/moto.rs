@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::wait;
+use crate::support::{free_port, wait};
 
 /// Where it has to be had: then that it cannot is an error.
 const NEEDED: &str = "QAPIPE_NEED_S3";
@@ -29,7 +29,7 @@ impl Moto {
             eprintln!("skipped: `scripts/moto` could not bring an S3 server");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut command = Command::new("python3");
         command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]).env("PYTHONPATH", &home);
         if let Some(open) = open {

@@ -206,3 +206,9 @@ fn steady_word(word: &str) -> String {
         word.to_owned()
     }
 }
+
+/// A port of loopback that nobody listens at.
+#[cfg(feature = "cloud")]
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

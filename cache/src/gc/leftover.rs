@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Policy;
 use super::trash::Trash;
+use crate::claim::{is_lock, lock_of};
 use crate::error::CacheError;
 use crate::inventory::bytes_at;
 use crate::layout::Layout;
@@ -70,9 +71,8 @@ pub(super) fn find(store: &Store, policy: &Policy) -> Vec<Item> {
 
 /// Scratch and leases that are old enough, without their locks. One that has no lock beside it was left by a kill between two steps.
 fn unfinished(folder: &Path, kept: Duration, age: &impl Fn(&Path) -> Duration) -> Vec<Item> {
-    let is_lock = |path: &Path| path.extension().is_some_and(|extension| extension == "lock");
     let with_lock = |path: PathBuf| {
-        let lock = path.with_extension("lock");
+        let lock = lock_of(&path);
         (age(&path) >= kept && (lock.exists() || age(&path) > FRESH)).then(|| Item::new(Leftover::Unfinished, path, Some(lock)))
     };
     let (locks, others): (Vec<PathBuf>, Vec<PathBuf>) = inside(folder).partition(|path| is_lock(path));

@@ -14,10 +14,10 @@ pub(crate) fn error(job: &str, account: Option<&Account>, output: &Path) -> Stag
         return StageError::failed(message).help("run again to submit it anew");
     };
     match ending {
-        Ending::Failed if ran_out_of_memory(&printed) => out_of_memory(job, &printed),
         Ending::Timeout => StageError::failed(format!("job {job} ran into its time limit"))
             .help("raise `time` in the stage's `slurm` or under [slurm] in qapipe.toml; a training goes on from its last state"),
         Ending::OutOfMemory => out_of_memory(job, &printed),
+        Ending::Failed if ran_out_of_memory(&printed) => out_of_memory(job, &printed),
         Ending::NodeFailed => StageError::failed(format!("the node of job {job} failed")).help("run again to submit it anew"),
         Ending::Preempted => {
             StageError::failed(format!("job {job} had to give way to another")).help("run again; a training goes on from its last state")

@@ -1,9 +1,10 @@
 //! A toy kind that runs in a worker, never here.
 
-use qapipe_engine::{Accepts, ArtifactType, Default, OutputSpec, Param, Place, StageCx, StageError, StageKind, Ty, Values};
+#[path = "plain.rs"]
+mod plain;
 
-/// Runs in a worker.
-pub struct Heavy;
+use plain::{Plain, plain};
+use qapipe_engine::{Accepts, Default, Param, Place, Ty};
 
 const ANYTHING: Accepts = Accepts { types: &[], part: &[] };
 
@@ -17,36 +18,6 @@ const PARAMS: &[Param] = &[
     Param::hint("peak", Ty::Int { min: 0, max: i64::MAX }, Default::Int(0), "MiB of memory that it says it held of its GPU."),
 ];
 
-impl StageKind for Heavy {
-    fn name(&self) -> &'static str {
-        "heavy"
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn doc(&self) -> &'static str {
-        "Runs elsewhere."
-    }
-
-    fn params(&self) -> &'static [Param] {
-        PARAMS
-    }
-
-    fn outputs(&self, _: &Values) -> Vec<OutputSpec> {
-        vec![OutputSpec::new("y", ArtifactType::FILE)]
-    }
-
-    fn seeded(&self) -> bool {
-        true
-    }
-
-    fn place(&self) -> Place {
-        Place::Worker
-    }
-
-    fn run(&self, _: &StageCx<'_>) -> Result<(), StageError> {
-        panic!("a worker kind never runs here")
-    }
-}
+/// Runs in a worker.
+pub const HEAVY: Plain =
+    Plain { seeded: true, place: Place::Worker, ..plain("heavy", PARAMS, |_| panic!("a worker kind never runs here")) };
