@@ -22,6 +22,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
     written
 }
 
+/// Writes a file that may be lost in a power cut, or be found damaged after one, but is never half-written otherwise. Nothing waits for a disk.
+pub(crate) fn write_loosely(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    let temporary = sibling(path)?;
+    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(CacheError::io(path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
 /// Writes a small file of a store's by way of scratch, so that a killed process leaves nothing elsewhere.
 pub(crate) fn write_by_scratch(layout: &Layout, path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
     let scratch = layout.scratch_file()?;

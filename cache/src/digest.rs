@@ -50,7 +50,8 @@ impl Digest {
 
 /// Takes a digest of named fields, each with its length before it, so that no two lists of fields look the same.
 pub struct Hasher {
-    before: blake3::Hasher,
+    /// What came before, if that was much.
+    before: Option<blake3::Hasher>,
     /// What comes after that: fields are small, and hashed faster together.
     bytes: Vec<u8>,
 }
@@ -62,7 +63,7 @@ impl Hasher {
     /// A hasher for one purpose; two purposes never give the same digest.
     #[must_use]
     pub fn new(purpose: &str) -> Self {
-        let mut hasher = Self { before: blake3::Hasher::new(), bytes: Vec::new() };
+        let mut hasher = Self { before: None, bytes: Vec::new() };
         hasher.field("purpose", purpose.as_bytes());
         hasher
     }
@@ -74,15 +75,18 @@ impl Hasher {
             self.bytes.extend_from_slice(part);
         }
         if self.bytes.len() >= TOGETHER {
-            self.before.update(&self.bytes);
+            self.before.get_or_insert_default().update(&self.bytes);
             self.bytes.clear();
         }
     }
 
     /// The digest of all fields.
     #[must_use]
-    pub fn finish(mut self) -> Digest {
-        Digest(*self.before.update(&self.bytes).finalize().as_bytes())
+    pub fn finish(self) -> Digest {
+        match self.before {
+            Some(mut before) => Digest(*before.update(&self.bytes).finalize().as_bytes()),
+            None => Digest::of_bytes(&self.bytes),
+        }
     }
 }
 
@@ -113,13 +117,17 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Hexadecimal)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Hexadecimal)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self)
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Record {
     /// Run that made it.
     pub run: String,
     /// What came out, by output name.
-    pub outputs: BTreeMap<String, Artifact>,
+    pub outputs: Outputs,
     /// The named ingredients of the fingerprint.
     pub facets: BTreeMap<String, String>,
     /// Figures of the execution: `wall_seconds`, `peak_memory_bytes`, … One that is not finite is unknown, and left out when written.
@@ -46,7 +46,7 @@ fn finite<S: Serializer>(cost: &BTreeMap<String, f64>, serializer: S) -> Result<
 pub(crate) struct Foreign {
     format: u32,
     /// What came out.
-    pub(crate) outputs: BTreeMap<String, Artifact>,
+    pub(crate) outputs: Outputs,
 }
 
 impl Foreign {
@@ -56,15 +56,23 @@ impl Foreign {
     }
 }
 
+/// What came out of an execution, by output name.
+pub type Outputs = BTreeMap<String, Artifact>;
+
 impl Record {
     /// Reads a record, if the bytes are one of this format for this fingerprint.
     pub(crate) fn parse(bytes: &[u8], fingerprint: &Digest) -> Option<Self> {
-        let record: Self = serde_json::from_slice(bytes).ok()?;
-        record.is_of(fingerprint).then_some(record)
+        serde_json::from_slice(bytes).ok().filter(|record: &Self| record.is_of(fingerprint))
     }
 
     /// Whether it is of this format and for this fingerprint.
     pub(crate) fn is_of(&self, fingerprint: &Digest) -> bool {
         self.format == RECORD_FORMAT && self.fingerprint == *fingerprint
+    }
+
+    /// Wall-clock seconds of the execution, if they are known.
+    #[must_use]
+    pub fn wall_seconds(&self) -> Option<f64> {
+        self.cost.get("wall_seconds").copied()
     }
 }

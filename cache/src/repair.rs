@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::CacheError;
 use crate::publish;
-use crate::record::{Foreign, Record};
+use crate::record::{Foreign, Outputs, Record};
 use crate::remote::{Remote, RemoteError, Watch};
 use crate::store::Store;
 
@@ -35,7 +35,7 @@ impl Store {
     /// # Errors
     /// When the remote does not answer as it should, or the store cannot be written. What was mended stays so.
     pub fn repair(&self, remote: Option<&Remote>, watch: &dyn Watch) -> Result<Vec<Repair>, RemoteError> {
-        let broken: Vec<Record> = self.records().filter(|record| !self.is_whole(record)).collect();
+        let broken: Vec<Record> = self.records().filter(|record| !self.is_whole(&record.outputs)).collect();
         let mut repairs = Vec::new();
         for record in broken {
             repairs.extend(self.mend(&record, remote, watch)?.map(|mended| Repair { record, mended }));
@@ -56,14 +56,14 @@ impl Store {
 
     /// Whether all that a result gave is here, in its size.
     #[must_use]
-    pub fn is_whole(&self, record: &Record) -> bool {
-        record.outputs.values().all(|artifact| self.check(artifact).is_ok())
+    pub fn is_whole(&self, outputs: &Outputs) -> bool {
+        outputs.values().all(|artifact| self.check(artifact).is_ok())
     }
 
     /// Nothing where another process has mended it meanwhile.
     fn mend(&self, record: &Record, remote: Option<&Remote>, watch: &dyn Watch) -> Result<Option<Mended>, RemoteError> {
         let Some(_lock) = self.try_lock(&record.fingerprint)? else { return Ok(Some(Mended::Busy)) };
-        if self.record(&record.fingerprint)?.is_none_or(|record| self.is_whole(&record)) {
+        if self.record(&record.fingerprint)?.is_none_or(|record| self.is_whole(&record.outputs)) {
             return Ok(None);
         }
         let why = match remote.map(|remote| self.fetch_again(record, remote, watch)) {

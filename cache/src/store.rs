@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::artifact::{Artifact, Shape};
+use crate::brief::{Brief, Short};
 use crate::digest::Digest;
 use crate::error::{CacheError, Damage};
 use crate::layout::{LAYOUT, Layout};
@@ -39,6 +40,18 @@ impl Store {
     #[must_use]
     pub fn trainings(&self) -> PathBuf {
         self.layout.trainings()
+    }
+
+    /// Folder of what the stages of each pipeline had last.
+    #[must_use]
+    pub fn last(&self) -> PathBuf {
+        self.root().join("last")
+    }
+
+    /// Folder of pipeline files as they were parsed. Losing it costs time, nothing else.
+    #[must_use]
+    pub fn parsed(&self) -> PathBuf {
+        self.root().join("parsed")
     }
 
     /// Opens the store in a folder, which is created if need be.
@@ -169,11 +182,13 @@ impl Store {
         self.layout.scratch_folder()
     }
 
-    /// Removes what writers that have died left behind: their scratch, and half-written files in the store's own folder.
+    /// Removes what writers that have died left behind: their scratch, and half-written files in the store's own folders. And what only saves time,
+    /// once it is old.
     pub fn sweep(&self) {
         scratch::sweep(&self.layout.scratch(), Duration::ZERO);
         scratch::sweep(&self.layout.leases(), BROKEN_OFF_KEPT);
-        atomic::sweep(self.root());
+        [self.root(), &self.last()].into_iter().for_each(atomic::sweep);
+        atomic::sweep_older(&self.parsed(), BROKEN_OFF_KEPT, |_| true);
         atomic::sweep_older(&self.layout.partials(), BROKEN_OFF_KEPT, |_| true);
     }
 
@@ -221,23 +236,30 @@ impl Store {
     /// # Errors
     /// When the file system refuses.
     pub fn record(&self, fingerprint: &Digest) -> Result<Option<Record>, CacheError> {
-        Ok(self.read_record(fingerprint)?.map(|(record, _)| record))
+        Ok(self.read_record(fingerprint)?.and_then(|(bytes, _)| Record::parse(&bytes, fingerprint)))
     }
 
     /// The same for who goes on to use it: notes that, for garbage collection by age. Where the store may not be written, it is not noted.
     ///
     /// # Errors
     /// As [`Store::record`].
-    pub fn use_record(&self, fingerprint: &Digest) -> Result<Option<Record>, CacheError> {
-        let Some((record, metadata)) = self.read_record(fingerprint)? else { return Ok(None) };
-        touch(&self.layout.record(fingerprint), &metadata);
-        Ok(Some(record))
+    pub fn use_record(&self, fingerprint: &Digest) -> Result<Option<Brief>, CacheError> {
+        Ok(self.read_brief(fingerprint)?.map(|(brief, _)| brief))
     }
 
-    fn read_record(&self, fingerprint: &Digest) -> Result<Option<(Record, fs::Metadata)>, CacheError> {
+    /// The same, and what was known of the record's file when it was opened.
+    pub(crate) fn read_brief(&self, fingerprint: &Digest) -> Result<Option<(Brief, fs::Metadata)>, CacheError> {
+        let Some((bytes, metadata)) = self.read_record(fingerprint)? else { return Ok(None) };
+        let Some(short) = Short::parse(&bytes, fingerprint) else { return Ok(None) };
+        let path = self.layout.record(fingerprint);
+        touch(&path, &metadata);
+        Ok(Some((Brief::new(*fingerprint, short.into(), path), metadata)))
+    }
+
+    fn read_record(&self, fingerprint: &Digest) -> Result<Option<(Vec<u8>, fs::Metadata)>, CacheError> {
         let path = self.layout.record(fingerprint);
         match anew(|| read(&path)) {
-            Ok((bytes, metadata)) => Ok(Record::parse(&bytes, fingerprint).map(|record| (record, metadata))),
+            Ok(read) => Ok(Some(read)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(CacheError::io(&path)(error)),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use qapipe_cache::{Artifact, Damage, Lock, RECORD_FORMAT, Record, Scratch, SharedRecord};
+use qapipe_cache::{Artifact, Brief, Damage, Lock, RECORD_FORMAT, Record, Scratch, SharedRecord};
 
 use crate::context::{Input, Reporter, Request, StageCx};
 use crate::decide::{Keyed, Verdict, cache_error};
@@ -35,14 +35,14 @@ pub(crate) struct Attempt<'a> {
     pub keyed: &'a Keyed,
     /// What the stage has while it runs.
     pub slot: &'a Slot,
-    /// Records of the stages that it reads from, by index.
-    pub upstream: BTreeMap<usize, Arc<Record>>,
+    /// The results of the stages that it reads from, by index.
+    pub upstream: BTreeMap<usize, Arc<Brief>>,
 }
 
 /// What came of it.
 pub(crate) struct Ran {
     /// The result.
-    pub record: Arc<Record>,
+    pub brief: Arc<Brief>,
     /// Where it comes from.
     pub came: Came,
     /// Outputs that were put into the pipeline's folder.
@@ -81,20 +81,20 @@ impl Attempt<'_> {
 
     fn try_execute(&self) -> Result<Option<Ran>, StageError> {
         let _lock = self.lock()?;
-        let (record, came) = match (self.computed_meanwhile()?, &self.keyed.verdict) {
-            (Some(record), _) => (record, Came::Meanwhile),
+        let (brief, came) = match (self.computed_meanwhile()?, &self.keyed.verdict) {
+            (Some(brief), _) => (brief, Came::Meanwhile),
             (None, Verdict::Fetch(shared)) => match self.fetch(shared)? {
-                Some(came) => (shared.record.clone(), came),
+                Some(came) => (shared.record.clone().into(), came),
                 None => return Ok(None),
             },
             (None, _) => {
                 self.engine.look_for_room(self.spec)?;
                 let (record, fresh) = self.compute()?;
-                (record, Came::Computed(fresh))
+                (record.into(), Came::Computed(fresh))
             }
         };
-        let placed = self.engine.place(self.spec, &record)?;
-        Ok(Some(Ran { record: Arc::new(record), came, placed }))
+        let placed = self.engine.place(self.spec, brief.outputs())?;
+        Ok(Some(Ran { brief: Arc::new(brief), came, placed }))
     }
 
     /// Brings what the remote has; nothing if that cannot be had.
@@ -149,17 +149,17 @@ impl Attempt<'_> {
 
     /// The result, if another process has computed or mended it since the stage was decided. What is damaged still is set aside, under the
     /// lock: no other process mends it at the same time.
-    fn computed_meanwhile(&self) -> Result<Option<Record>, StageError> {
+    fn computed_meanwhile(&self) -> Result<Option<Brief>, StageError> {
         if self.keyed.is_forced() {
             return Ok(None);
         }
         let guard = self.engine.store.hold();
-        let record = self.engine.store.use_record(&self.keyed.key).map_err(|error| cache_error(&error))?;
-        let Some(record) = record else { return Ok(None) };
-        let damages: Vec<Damage> = record.outputs.values().filter_map(|artifact| self.engine.store.check(artifact).err()).collect();
+        let brief = self.engine.store.use_record(&self.keyed.key).map_err(|error| cache_error(&error))?;
+        let Some(brief) = brief else { return Ok(None) };
+        let damages: Vec<Damage> = brief.outputs().values().filter_map(|artifact| self.engine.store.check(artifact).err()).collect();
         damages.iter().for_each(|damage| self.set_aside(damage));
-        self.engine.go_on_using(guard, &[record.fingerprint]);
-        Ok(damages.is_empty().then_some(record))
+        self.engine.go_on_using(guard, &[brief.fingerprint]);
+        Ok(damages.is_empty().then_some(brief))
     }
 
     fn set_aside(&self, damage: &Damage) {
@@ -215,7 +215,7 @@ impl Attempt<'_> {
                 let (path, from) = match &input.source {
                     Source::Path(path) => (self.engine.pipeline.resolve(path), None),
                     Source::Stage { index, output } => {
-                        let artifact = self.upstream.get(index).and_then(|record| record.outputs.get(output));
+                        let artifact = self.upstream.get(index).and_then(|brief| brief.outputs().get(output));
                         let artifact = artifact.ok_or_else(|| StageError::bug(format!("no result for input {param}")))?;
                         (absolute(&self.engine.store.path(artifact)), Some(self.engine.pipeline.stages[*index].name.clone()))
                     }
@@ -282,7 +282,7 @@ impl Attempt<'_> {
             pipeline: self.engine.pipeline.name.clone(),
             run: self.run.to_owned(),
             outputs,
-            facets: self.keyed.facets.clone(),
+            facets: self.keyed.facets(self.spec),
             cost,
             provenance,
         }

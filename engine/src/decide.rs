@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use qapipe_cache::{CacheError, Digest, Record, SharedRecord};
-use rayon::prelude::*;
+use qapipe_cache::{Brief, CacheError, Digest, Outputs, Record, SharedRecord};
 
 use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
-use crate::fingerprint::{self, Facets, NEUTRAL_HINTS};
+use crate::fingerprint::{Facets, NEUTRAL_HINTS, facets, fingerprint_of};
 use crate::kind::Place;
+use crate::looks::look_at_each;
 use crate::pipeline::{InputSpec, Source, StageSpec};
 use crate::reason::Reason;
 use crate::resources::{gpus, threads};
@@ -20,10 +20,10 @@ use crate::resources::{gpus, threads};
 pub(crate) struct Keyed {
     /// What the result is made from.
     pub key: Digest,
-    /// The same, by name.
-    pub facets: Facets,
     /// Digest of each input, by parameter.
     pub inputs: Vec<(String, Digest)>,
+    /// Where it runs, if the result hangs on that.
+    pub device: Option<String>,
     /// The result, or why there is none.
     pub verdict: Verdict,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Keyed {
 #[derive(Clone, Debug)]
 pub(crate) enum Verdict {
     /// Its result is there.
-    Cached(Arc<Record>),
+    Cached(Arc<Brief>),
     /// The remote has its result.
     Fetch(Arc<SharedRecord>),
     /// It has to run.
@@ -40,11 +40,25 @@ pub(crate) enum Verdict {
 }
 
 impl Keyed {
+    /// What the result is made from, by name.
+    pub(crate) fn facets(&self, spec: &StageSpec) -> Facets {
+        facets(spec, &self.inputs, self.device.as_deref())
+    }
+
     /// The result, wherever it is.
-    pub(crate) fn record(&self) -> Option<&Record> {
+    pub(crate) fn outputs(&self) -> Option<&Outputs> {
         match &self.verdict {
-            Verdict::Cached(record) => Some(record),
-            Verdict::Fetch(shared) => Some(&shared.record),
+            Verdict::Cached(brief) => Some(brief.outputs()),
+            Verdict::Fetch(shared) => Some(&shared.record.outputs),
+            Verdict::Run(_) => None,
+        }
+    }
+
+    /// The short of it.
+    pub(crate) fn brief(&self) -> Option<Arc<Brief>> {
+        match &self.verdict {
+            Verdict::Cached(brief) => Some(Arc::clone(brief)),
+            Verdict::Fetch(shared) => Some(Arc::new(Brief::from(shared.record.clone()))),
             Verdict::Run(_) => None,
         }
     }
@@ -86,11 +100,11 @@ impl<'a> Decider<'a> {
         for level in self.levels() {
             let found: Vec<_> = {
                 let decided = &decided;
-                let record = |stage: usize| decided[stage].as_ref()?.as_ref().ok()?.record();
+                let outputs = |stage: usize| decided[stage].as_ref()?.as_ref().ok()?.outputs();
                 let is_known =
-                    |stage: &usize| self.engine.graph.dependencies(*stage).into_iter().all(|upstream| record(upstream).is_some());
+                    |stage: &usize| self.engine.graph.dependencies(*stage).into_iter().all(|upstream| outputs(upstream).is_some());
                 let known: Vec<usize> = level.into_iter().filter(is_known).collect();
-                let found = self.decide_all(&known, &record);
+                let found = self.decide_all(&known, &outputs);
                 known.into_iter().zip(found).collect()
             };
             for (stage, verdict) in found {
@@ -109,7 +123,9 @@ impl<'a> Decider<'a> {
                 Source::Stage { .. } => None,
             })
             .collect();
-        files.into_par_iter().map(|file| (file, self.hash(file))).collect()
+        let files = Vec::from_iter(files);
+        let found = look_at_each(&files, |&file| self.hash(file));
+        files.into_iter().zip(found).collect()
     }
 
     fn hash(&self, (path, part): File<'_>) -> Result<Digest, StageError> {
@@ -130,15 +146,15 @@ impl<'a> Decider<'a> {
         levels
     }
 
-    /// Decides stages, whose upstream results `record` gives, side by side. What is not here is looked for in the remote.
+    /// Decides stages, whose upstream results `outputs` gives, side by side. What is not here is looked for in the remote.
     pub(crate) fn decide_all<'r>(
         &self,
         stages: &[usize],
-        record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_),
+        outputs: &(dyn Fn(usize) -> Option<&'r Outputs> + Sync + '_),
     ) -> Vec<Result<Keyed, StageError>> {
         let guard = self.engine.store.hold();
-        let mut decided: Vec<_> = stages.par_iter().with_min_len(16).map(|&stage| self.decide_here(stage, record)).collect();
-        let found: Vec<Digest> = decided.iter().flatten().filter(|keyed| keyed.record().is_some()).map(|keyed| keyed.key).collect();
+        let mut decided: Vec<_> = look_at_each(stages, |&stage| self.decide_here(stage, outputs));
+        let found: Vec<Digest> = decided.iter().flatten().filter(|keyed| keyed.outputs().is_some()).map(|keyed| keyed.key).collect();
         self.engine.go_on_using(guard, &found);
         let mut wanted: Vec<&mut Keyed> = decided.iter_mut().flatten().filter(|keyed| keyed.may_be_away()).collect();
         let keys: Vec<Digest> = wanted.iter().map(|keyed| keyed.key).collect();
@@ -154,14 +170,14 @@ impl<'a> Decider<'a> {
     pub(crate) fn decide_here<'r>(
         &self,
         stage: usize,
-        record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_),
+        outputs: &(dyn Fn(usize) -> Option<&'r Outputs> + Sync + '_),
     ) -> Result<Keyed, StageError> {
         let spec = &self.engine.pipeline.stages[stage];
-        let inputs = spec.inputs.iter().map(|input| self.digest(input, record)).collect::<Result<Vec<_>, _>>()?;
-        let facets = fingerprint::facets(spec, &inputs, self.keyed_device(spec).as_deref());
-        let key = fingerprint::fingerprint(&facets);
-        let verdict = self.look_up(spec, &key, &facets)?;
-        Ok(Keyed { key, facets, inputs, verdict })
+        let inputs = spec.inputs.iter().map(|input| self.digest(input, outputs)).collect::<Result<Vec<_>, _>>()?;
+        let device = self.keyed_device(spec);
+        let key = fingerprint_of(spec, &inputs, device.as_deref());
+        let verdict = self.look_up(spec, &key, || facets(spec, &inputs, device.as_deref()))?;
+        Ok(Keyed { key, inputs, device, verdict })
     }
 
     /// The device, the platform and the hints are part of the key only where results must repeat bit for bit; on the CPU that takes the
@@ -181,11 +197,11 @@ impl<'a> Decider<'a> {
     fn digest<'r>(
         &self,
         input: &InputSpec,
-        record: &(dyn Fn(usize) -> Option<&'r Record> + Sync + '_),
+        outputs: &(dyn Fn(usize) -> Option<&'r Outputs> + Sync + '_),
     ) -> Result<(String, Digest), StageError> {
         let digest = match &input.source {
             Source::Stage { index, output } => {
-                let artifact = record(*index).and_then(|record| record.outputs.get(output));
+                let artifact = outputs(*index).and_then(|outputs| outputs.get(output));
                 let artifact = artifact.ok_or_else(|| StageError::bug(format!("no result for input {}", input.param)))?;
                 self.engine.store.part(artifact, input.part).map_err(|error| cache_error(&error))?
             }
@@ -197,16 +213,16 @@ impl<'a> Decider<'a> {
         Ok((input.param.clone(), digest))
     }
 
-    fn look_up(&self, spec: &StageSpec, key: &Digest, facets: &Facets) -> Result<Verdict, StageError> {
+    fn look_up(&self, spec: &StageSpec, key: &Digest, facets: impl FnOnce() -> Facets) -> Result<Verdict, StageError> {
         if self.engine.forced.contains(&spec.name) {
             return Ok(Verdict::Run(Reason::Forced));
         }
-        let found = self.engine.store.use_record(key).map_err(|error| cache_error(&error))?;
-        let Some(record) = found else {
-            return Ok(Verdict::Run(self.reason(spec, key, facets)));
+        let found = self.engine.briefs.find(&self.engine.store, key).map_err(|error| cache_error(&error))?;
+        let Some(brief) = found else {
+            return Ok(Verdict::Run(self.reason(spec, key, &facets())));
         };
         // What is damaged stays where it is for now: by the time of the attempt another process may have mended it.
-        Ok(if self.engine.store.is_whole(&record) { Verdict::Cached(Arc::new(record)) } else { Verdict::Run(Reason::Damaged) })
+        Ok(if self.engine.store.is_whole(brief.outputs()) { Verdict::Cached(Arc::new(brief)) } else { Verdict::Run(Reason::Damaged) })
     }
 
     fn reason(&self, spec: &StageSpec, key: &Digest, facets: &Facets) -> Reason {

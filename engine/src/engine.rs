@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use qapipe_cache::{CacheError, Digest, Guard, Lease, Record, Remote, RemoteError, StatCache, Store};
+use qapipe_cache::{Briefs, CacheError, Digest, Guard, Lease, Record, Remote, RemoteError, StatCache, Store};
 
 use crate::away::{Away, Warning};
 use crate::decide::Decider;
@@ -155,6 +155,7 @@ pub struct Engine {
     /// The names of those to run although their results are there.
     pub(crate) forced: HashSet<String>,
     pub(crate) stats: StatCache,
+    pub(crate) briefs: Briefs,
     pub(crate) last: Last,
     pub(crate) away: Away,
     /// Results that this goes on using.
@@ -177,9 +178,10 @@ impl Engine {
         let forced = options.forced(&graph)?.into_iter().map(|stage| pipeline.stages[stage].name.clone()).collect();
         let stats = StatCache::open(&store.root().join("stat.cache")).apart_from(store.root());
         let last = Last::load(&store, &pipeline.name);
+        let briefs = last.briefs(&store);
         let away = Away::new(options.remote.clone().filter(|_| !options.offline));
         let lease = store.lease();
-        Ok(Self { store, pipeline, graph, options, selected, forced, stats, last, away, lease })
+        Ok(Self { store, pipeline, graph, options, selected, forced, stats, briefs, last, away, lease })
     }
 
     /// Goes on using results that were found, or kept, under a guard: until this engine is dropped, they are no garbage.
@@ -246,10 +248,17 @@ impl Engine {
         self.away.warnings()
     }
 
+    /// Keeps what was learnt by looking at files and records, so that the next run need only look whether they are the same. What cannot be kept is
+    /// learnt again.
+    pub(crate) fn keep_looks(&self) {
+        let _ = self.stats.save();
+        let _ = self.briefs.save(self.last.keys().copied());
+    }
+
     /// Ends the engine where the process ends with it: what other processes see is left in order, but memory is not given back piece by piece.
     pub fn leave(self) {
-        let Self { pipeline, graph, last, stats, .. } = self;
-        std::mem::forget((pipeline, graph, last, stats));
+        let Self { pipeline, graph, last, stats, briefs, .. } = self;
+        std::mem::forget((pipeline, graph, last, stats, briefs));
     }
 
     pub(crate) fn decider(&self) -> Decider<'_> {

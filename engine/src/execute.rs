@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::thread::Scope;
 use std::time::Instant;
 
-use qapipe_cache::{Digest, Record, SharedRecord};
+use qapipe_cache::{Brief, Digest, Outputs, SharedRecord};
 
 use crate::attempt::{Attempt, Came, Ran};
 use crate::decide::{Decider, Keyed, Verdict};
@@ -17,7 +17,6 @@ use crate::journal::Journal;
 use crate::outcome::{Outcome, StageOutcome, StageState};
 use crate::pipeline::Source;
 use crate::placed::Written;
-use crate::plan::wall_seconds;
 use crate::priority::urgency;
 use crate::pusher::{self, Parcel};
 use crate::queue::Queue;
@@ -50,13 +49,11 @@ impl Engine {
         Ok(outcome)
     }
 
-    /// Losing these two files costs time and reasons, and until the next run what the first cites counts as garbage.
+    /// Losing these files costs time and reasons, and until the next run what the first cites counts as garbage.
     fn remember(&self, outcome: &Outcome) {
-        self.last.update(
-            &self.store,
-            outcome.stages.iter().filter_map(|stage| Some((stage.stage.as_str(), stage.record.as_ref()?.fingerprint))),
-        );
-        let _ = self.stats.save();
+        self.last
+            .update(&self.store, outcome.stages.iter().filter_map(|stage| Some((stage.stage.as_str(), stage.brief.as_ref()?.fingerprint))));
+        self.keep_looks();
     }
 }
 
@@ -81,7 +78,7 @@ enum State {
     /// It runs, or is fetched.
     Running(Arc<Keyed>),
     /// Its result is here.
-    Done { record: Arc<Record>, how: StageState },
+    Done { brief: Arc<Brief>, how: StageState },
     /// It failed.
     Failed(StageError, Option<Digest>),
     /// It cannot run.
@@ -130,7 +127,7 @@ impl<'a> Run<'a> {
         let mut placed = self.engine.place_all(&settled);
         for &stage in &self.engine.selected {
             match (settled[stage].take(), placed[stage].take()) {
-                (Some(Ok(Keyed { verdict: Verdict::Cached(record), .. })), Some(placed)) => self.cached(stage, record, placed),
+                (Some(Ok(Keyed { verdict: Verdict::Cached(brief), .. })), Some(placed)) => self.cached(stage, brief, placed),
                 (Some(decided), _) => self.take(stage, decided),
                 (None, _) => {}
             }
@@ -171,7 +168,7 @@ impl<'a> Run<'a> {
             return;
         }
         let due: Vec<usize> = self.in_state(|state| matches!(state, State::Open | State::Ready(_) | State::Away(_))).collect();
-        let known = |stage: usize| self.record(stage).and_then(wall_seconds);
+        let known = |stage: usize| self.wall_seconds(stage);
         let seconds = |stage: usize| known(stage).or_else(|| self.engine.expected_seconds(&self.engine.pipeline.stages[stage].name));
         let done = self.in_state(|state| matches!(state, State::Done { .. })).filter_map(|stage| Some((stage, known(stage)?)));
         let urgency = urgency(self.engine, &due, &seconds, &done.collect::<Vec<_>>());
@@ -255,7 +252,7 @@ impl<'a> Run<'a> {
             stages.sort_unstable();
             stages.dedup();
             stages.retain(|&stage| matches!(self.states[stage], State::Open) && self.knows_upstream(stage));
-            let decided = Decider::new(self.engine).decide_all(&stages, &|upstream| self.record(upstream));
+            let decided = Decider::new(self.engine).decide_all(&stages, &|upstream| self.outputs(upstream));
             for (stage, decided) in stages.into_iter().zip(decided) {
                 self.take(stage, decided);
             }
@@ -264,19 +261,28 @@ impl<'a> Run<'a> {
     }
 
     fn knows_upstream(&self, stage: usize) -> bool {
-        self.engine.graph.dependencies(stage).into_iter().all(|upstream| self.record(upstream).is_some())
+        self.engine.graph.dependencies(stage).into_iter().all(|upstream| self.outputs(upstream).is_some())
     }
 
     fn decide(&self, stage: usize) -> Result<Keyed, StageError> {
         let bug = || Err(StageError::bug("a stage was not decided"));
-        Decider::new(self.engine).decide_all(&[stage], &|upstream| self.record(upstream)).pop().unwrap_or_else(bug)
+        Decider::new(self.engine).decide_all(&[stage], &|upstream| self.outputs(upstream)).pop().unwrap_or_else(bug)
     }
 
     /// A stage's result, here or in the remote.
-    fn record(&self, stage: usize) -> Option<&Record> {
+    fn outputs(&self, stage: usize) -> Option<&Outputs> {
         match &self.states[stage] {
-            State::Done { record, .. } => Some(record),
-            State::Away(keyed) | State::Ready(keyed) | State::Running(keyed) => keyed.record(),
+            State::Done { brief, .. } => Some(brief.outputs()),
+            State::Away(keyed) | State::Ready(keyed) | State::Running(keyed) => keyed.outputs(),
+            _ => None,
+        }
+    }
+
+    /// Wall-clock seconds that a stage's result took, if there is one and they are known.
+    fn wall_seconds(&self, stage: usize) -> Option<f64> {
+        match &self.states[stage] {
+            State::Done { brief, .. } => brief.short.wall_seconds,
+            State::Away(keyed) | State::Ready(keyed) | State::Running(keyed) => keyed.brief()?.short.wall_seconds,
             _ => None,
         }
     }
@@ -288,9 +294,9 @@ impl<'a> Run<'a> {
     fn take(&mut self, stage: usize, decided: Result<Keyed, StageError>) {
         match decided {
             Err(error) => self.fail(stage, error, None),
-            Ok(Keyed { verdict: Verdict::Cached(record), .. }) => {
-                let placed = self.engine.place(&self.engine.pipeline.stages[stage], &record);
-                self.cached(stage, record, placed);
+            Ok(Keyed { verdict: Verdict::Cached(brief), .. }) => {
+                let placed = self.engine.place(&self.engine.pipeline.stages[stage], brief.outputs());
+                self.cached(stage, brief, placed);
             }
             Ok(keyed @ Keyed { verdict: Verdict::Fetch(..), .. }) => self.away(stage, Arc::new(keyed)),
             Ok(keyed) if self.bring_upstream(stage) => self.line_up(stage, Arc::new(keyed)),
@@ -338,27 +344,27 @@ impl<'a> Run<'a> {
 
     /// No stage computes this key any more. Those that waited for it take the result if this run computed it, even where they are forced:
     /// it is new. Otherwise they are decided anew.
-    fn release(&mut self, key: Digest, computed: Option<&Arc<Record>>) {
+    fn release(&mut self, key: Digest, computed: Option<&Arc<Brief>>) {
         for stage in self.queue.release(&key) {
             let mut decided = self.decide(stage);
-            if let (Ok(keyed), Some(record)) = (&mut decided, computed)
+            if let (Ok(keyed), Some(brief)) = (&mut decided, computed)
                 && keyed.key == key
             {
-                keyed.verdict = Verdict::Cached(Arc::clone(record));
+                keyed.verdict = Verdict::Cached(Arc::clone(brief));
             }
             self.take(stage, decided);
         }
     }
 
-    fn cached(&mut self, stage: usize, record: Arc<Record>, placed: Result<Vec<Written>, StageError>) {
-        let key = record.fingerprint;
+    fn cached(&mut self, stage: usize, brief: Arc<Brief>, placed: Result<Vec<Written>, StageError>) {
+        let key = brief.fingerprint;
         self.observer.event(&Event::Cached { stage: self.name(stage), key: key.to_string() });
         match placed {
             Ok(written) => {
                 let name = self.name(stage);
                 written.iter().for_each(|output| self.observer.event(&output.restored(&name)));
                 self.tell_kept(&name, &written);
-                self.done(stage, record, StageState::Cached);
+                self.done(stage, brief, StageState::Cached);
             }
             Err(error) => self.fail(stage, error, Some(key)),
         }
@@ -368,9 +374,9 @@ impl<'a> Run<'a> {
         written.iter().filter_map(|output| output.kept(stage)).for_each(|event| self.observer.event(&event));
     }
 
-    fn done(&mut self, stage: usize, record: Arc<Record>, how: StageState) {
+    fn done(&mut self, stage: usize, brief: Arc<Brief>, how: StageState) {
         let anew = how == StageState::Ran;
-        self.states[stage] = State::Done { record, how };
+        self.states[stage] = State::Done { brief, how };
         self.tell_dependents(stage, anew);
     }
 
@@ -415,7 +421,7 @@ impl<'a> Run<'a> {
         if !reads_files {
             return Some(keyed);
         }
-        match Decider::new(self.engine).decide_here(stage, &|upstream| self.record(upstream)) {
+        match Decider::new(self.engine).decide_here(stage, &|upstream| self.outputs(upstream)) {
             Ok(now) if now.key == keyed.key => Some(keyed),
             _ => {
                 let decided = self.decide(stage);
@@ -439,7 +445,7 @@ impl<'a> Run<'a> {
         self.states[stage] = State::Running(Arc::clone(&keyed));
         let upstream = self.engine.graph.dependencies(stage).into_iter();
         let here = |index: usize| match &self.states[index] {
-            State::Done { record, .. } => Some((index, Arc::clone(record))),
+            State::Done { brief, .. } => Some((index, Arc::clone(brief))),
             _ => None,
         };
         let upstream = upstream.filter_map(here).collect();
@@ -467,7 +473,7 @@ impl<'a> Run<'a> {
             _ => None,
         };
         let computed = match &result {
-            Ok(Some(Ran { record, came: Came::Computed(_), .. })) => Some(Arc::clone(record)),
+            Ok(Some(Ran { brief, came: Came::Computed(_), .. })) => Some(Arc::clone(brief)),
             _ => None,
         };
         match result.transpose() {
@@ -481,25 +487,25 @@ impl<'a> Run<'a> {
 
     fn note(&mut self, stage: usize, result: Result<Ran, StageError>, key: Option<Digest>) {
         match result {
-            Ok(Ran { record, came: Came::Meanwhile, placed }) => self.cached(stage, record, Ok(placed)),
-            Ok(Ran { record, came: Came::Fetched { bytes, seconds }, placed }) => {
+            Ok(Ran { brief, came: Came::Meanwhile, placed }) => self.cached(stage, brief, Ok(placed)),
+            Ok(Ran { brief, came: Came::Fetched { bytes, seconds }, placed }) => {
                 self.tell_kept(&self.name(stage), &placed);
-                self.observer.event(&Event::Fetched { stage: self.name(stage), key: record.fingerprint.to_string(), bytes, seconds });
-                self.done(stage, record, StageState::Fetched);
+                self.observer.event(&Event::Fetched { stage: self.name(stage), key: brief.fingerprint.to_string(), bytes, seconds });
+                self.done(stage, brief, StageState::Fetched);
             }
-            Ok(Ran { record, came: Came::Computed(fresh), placed }) => {
+            Ok(Ran { brief, came: Came::Computed(fresh), placed }) => {
                 self.tell_kept(&self.name(stage), &placed);
                 self.observer.event(&Event::Finished {
                     stage: self.name(stage),
-                    key: record.fingerprint.to_string(),
-                    outputs: record.outputs.clone(),
+                    key: brief.fingerprint.to_string(),
+                    outputs: brief.outputs().clone(),
                     seconds: fresh.seconds,
                     unchanged: fresh.unchanged,
                 });
-                if let Some(parcels) = self.parcels.upgrade() {
-                    let _ = parcels.send((self.name(stage), Arc::clone(&record)));
+                if let (Some(parcels), Some(record)) = (self.parcels.upgrade(), brief.record()) {
+                    let _ = parcels.send((self.name(stage), Arc::clone(record)));
                 }
-                self.done(stage, record, StageState::Ran);
+                self.done(stage, brief, StageState::Ran);
             }
             Err(error) => self.fail(stage, error, key),
         }
@@ -563,13 +569,13 @@ impl<'a> Run<'a> {
 
     fn outcome(&self, seconds: f64) -> Outcome {
         let stages = self.engine.selected.iter().map(|&stage| {
-            let (key, record, state) = match &self.states[stage] {
-                State::Done { record, how } => (Some(record.fingerprint), Some(Arc::clone(record)), how.clone()),
-                State::Away(keyed) => (Some(keyed.key), keyed.record().cloned().map(Arc::new), StageState::InRemote),
+            let (key, brief, state) = match &self.states[stage] {
+                State::Done { brief, how } => (Some(brief.fingerprint), Some(Arc::clone(brief)), how.clone()),
+                State::Away(keyed) => (Some(keyed.key), keyed.brief(), StageState::InRemote),
                 State::Failed(error, key) => (*key, None, StageState::Failed(error.clone())),
                 _ => (None, None, StageState::Blocked),
             };
-            StageOutcome { stage: self.name(stage), key, record, state }
+            StageOutcome { stage: self.name(stage), key, brief, state }
         });
         Outcome { run: self.id.to_owned(), stages: stages.collect(), seconds, interrupted: self.cancel.load(Ordering::Relaxed) }
     }

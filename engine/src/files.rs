@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::head::name_of;
 use crate::include::{self, Include};
 use crate::name::shown;
+use crate::parsed::Parsed;
 use crate::part::Part;
 use crate::paths::real;
-use crate::raw;
 use crate::source::{Problem, Sink, Sources, Span};
 use crate::text_file::{self, LARGEST, Unreadable};
 
@@ -22,13 +22,14 @@ const MOST: usize = 256;
 const TOTAL: usize = 32 << 20;
 
 /// The files of a pipeline, those that are included first. Nothing if one of them cannot be had, which has then been told.
-pub(crate) fn parts(file: &Path, sources: &mut Sources, sink: &mut Sink) -> Option<Vec<Part>> {
+pub(crate) fn parts(file: &Path, sources: &mut Sources, parsed: &Parsed, sink: &mut Sink) -> Option<Vec<Part>> {
     if sources.text().len() > LARGEST {
         sink.push(&Span::default(), too_large);
         return None;
     }
     let mut loader = Loader {
         sources,
+        parsed,
         sink,
         known: HashMap::new(),
         chain: Vec::new(),
@@ -64,6 +65,7 @@ struct Link {
 
 struct Loader<'a> {
     sources: &'a mut Sources,
+    parsed: &'a Parsed,
     sink: &'a mut Sink,
     /// Numbers of files that have been read, by where they really lie.
     known: HashMap<PathBuf, u32>,
@@ -82,7 +84,7 @@ impl Loader<'_> {
     /// Reads a file and what it includes; gives its number among the parts, and its name.
     fn load(&mut self, asked: Asked) -> Option<usize> {
         let text = Arc::clone(self.sources.text_of(asked.number));
-        let Some(mut root) = raw::document(&text, asked.number, self.sink) else {
+        let Some(mut root) = self.parsed.document(&asked.file, &text, asked.number, self.sink) else {
             self.whole = false;
             return None;
         };

@@ -1,5 +1,6 @@
 //! What a stage's result is made from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use qapipe_cache::{Digest, Hasher};
@@ -17,37 +18,51 @@ pub type Facets = BTreeMap<String, String>;
 /// The digest of all facets: equal fingerprints, equal results.
 #[must_use]
 pub fn fingerprint(facets: &Facets) -> Digest {
-    let mut hasher = Hasher::new("qapipe fingerprint 1");
-    for (name, value) in facets {
-        hasher.field(name, value.as_bytes());
-    }
-    hasher.finish()
+    digest(facets.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// All facets of a stage, given the digests of what it reads by parameter.
 #[must_use]
 pub fn facets(spec: &StageSpec, inputs: &[(String, Digest)], device: Option<&str>) -> Facets {
-    let mut facets = Facets::new();
-    facets.insert("kind".into(), spec.kind.name().into());
-    facets.insert("version".into(), spec.kind.version().to_string());
+    let named = |(name, value): (Cow<'_, str>, Cow<'_, str>)| (name.into_owned(), value.into_owned());
+    list(spec, inputs, device).into_iter().map(named).collect()
+}
+
+/// The digest of all facets of a stage. Most stages need no more of them: their results are there.
+pub(crate) fn fingerprint_of(spec: &StageSpec, inputs: &[(String, Digest)], device: Option<&str>) -> Digest {
+    let mut list = list(spec, inputs, device);
+    list.sort_unstable();
+    digest(list.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))
+}
+
+/// Takes facets in the order of their names.
+fn digest<'a>(facets: impl Iterator<Item = (&'a str, &'a str)>) -> Digest {
+    let mut hasher = Hasher::new("qapipe fingerprint 1");
+    facets.for_each(|(name, value)| hasher.field(name, value.as_bytes()));
+    hasher.finish()
+}
+
+/// Names and values of facets, each name once.
+type List<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+fn list<'a>(spec: &'a StageSpec, inputs: &'a [(String, Digest)], device: Option<&'a str>) -> List<'a> {
+    let mut list = Vec::with_capacity(8);
+    list.extend(device.map(|device| ("device".into(), device.into())));
+    list.extend(inputs.iter().map(|(param, digest)| (["input.", param].concat().into(), digest.to_string().into())));
+    list.push(("kind".into(), spec.kind.name().into()));
     let mut name = "params".to_owned();
     for (param, value) in &spec.explicit.0 {
         if param == "outputs" {
-            facets.insert("params.outputs".into(), names_of_outputs(spec).to_string());
+            list.push(("params.outputs".into(), names_of_outputs(spec).to_string().into()));
         } else {
-            below(&mut name, param, |name| flatten(name, value, &mut facets));
+            below(&mut name, param, |name| flatten(name, value, &mut list));
         }
     }
-    for (param, digest) in inputs {
-        facets.insert(format!("input.{param}"), digest.to_string());
-    }
     if spec.kind.seeded() {
-        facets.insert("seed".into(), spec.seed.to_string());
+        list.push(("seed".into(), spec.seed.to_string().into()));
     }
-    if let Some(device) = device {
-        facets.insert("device".into(), device.to_owned());
-    }
-    facets
+    list.push(("version".into(), spec.kind.version().to_string().into()));
+    list
 }
 
 /// Where an output is put besides determines nothing: only the names of the outputs count.
@@ -58,11 +73,11 @@ fn names_of_outputs(spec: &StageSpec) -> Value {
 }
 
 /// Tables become dotted names; everything else is compact JSON.
-fn flatten(name: &mut String, value: &Value, facets: &mut Facets) {
+fn flatten(name: &mut String, value: &Value, list: &mut List<'_>) {
     match value {
-        Value::Object(table) => table.iter().for_each(|(key, value)| below(name, key, |name| flatten(name, value, facets))),
+        Value::Object(table) => table.iter().for_each(|(key, value)| below(name, key, |name| flatten(name, value, list))),
         other => {
-            facets.insert(name.clone(), other.to_string());
+            list.push((name.clone().into(), other.to_string().into()));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use qapipe_cache::{Digest, Record};
+use qapipe_cache::{Brief, Digest};
 
 use crate::attempt::{Attempt, Came, Ran};
 use crate::decide::{Decider, Keyed, Verdict};
@@ -39,12 +39,12 @@ impl Engine {
         let failed = |error: &StageError| diary.event(&Event::Failed { stage: stage.to_owned(), error: error.clone() });
         let ran = self.attempt_job(stage, job, &diary, cancel).inspect_err(failed)?;
         ran.placed.iter().filter_map(|output| output.kept(stage)).for_each(|event| diary.event(&event));
-        let key = ran.record.fingerprint.to_string();
+        let key = ran.brief.fingerprint.to_string();
         diary.event(&match ran.came {
             Came::Computed(fresh) => Event::Finished {
                 stage: stage.to_owned(),
                 key,
-                outputs: ran.record.outputs.clone(),
+                outputs: ran.brief.outputs().clone(),
                 seconds: fresh.seconds,
                 unchanged: fresh.unchanged,
             },
@@ -61,7 +61,7 @@ impl Engine {
         self.expected(&keyed, job)?;
         let upstream = self.graph.dependencies(index).into_iter();
         let here = |index: usize| match &settled[index] {
-            Some(Ok(Keyed { verdict: Verdict::Cached(record), .. })) => Ok((index, Arc::<Record>::clone(record))),
+            Some(Ok(Keyed { verdict: Verdict::Cached(brief), .. })) => Ok((index, Arc::<Brief>::clone(brief))),
             _ => Err(upstream_is_gone()),
         };
         let upstream = upstream.map(here).collect::<Result<_, _>>()?;
@@ -80,7 +80,7 @@ impl Engine {
         let (now, then) = (keyed.key.short(), job.expect.short());
         let error = StageError::new(ErrorClass::Stale, format!("the stage is no longer what was submitted (key {now}, then {then})"));
         let edited = "the pipeline or a file that it reads was edited since: run again";
-        Err(match keyed.facets.get("device").filter(|_| self.pipeline.strict) {
+        Err(match &keyed.device {
             None => error.help(edited),
             Some(device) => error.help(format!(
                 "{edited}; or the node differs from what the driver took for granted: with `numerics = \"strict\"` the key hangs on it ({device}), \

@@ -5,11 +5,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use qapipe_cache::{CacheError, Digest, Store};
+use qapipe_cache::{Briefs, CacheError, Digest, Store};
 
 use crate::paths::absolute;
 
-/// Stage name to fingerprint, kept in `last/PIPELINE.json`; beside it `last/PIPELINE.file` says which file that is. Losing it costs reasons, and
+/// Stage name to fingerprint, kept in `last/PIPELINE.json`; beside it `last/PIPELINE.file` says which file that is, and `last/PIPELINE.briefs` what the results are. Losing it costs reasons, and
 /// what is cited nowhere else counts as garbage until the next run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Last {
@@ -22,7 +22,7 @@ pub(crate) struct Last {
 /// # Errors
 /// When a file that says so cannot be read: what it cites must not look like garbage.
 pub fn cited(store: &Store, pipelines: Option<&HashSet<String>>) -> Result<HashSet<Digest>, CacheError> {
-    keys_in(&folder(store), pipelines)
+    keys_in(&store.last(), pipelines)
 }
 
 /// The keys in a folder with a file a pipeline, `PIPELINE.json`, which has a key a stage: in all of them, or in those with such names.
@@ -53,13 +53,9 @@ fn read(path: &Path) -> BTreeMap<String, Digest> {
     std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-fn folder(store: &Store) -> PathBuf {
-    store.root().join("last")
-}
-
 impl Last {
     pub(crate) fn load(store: &Store, pipeline: &str) -> Self {
-        let path = folder(store).join(format!("{pipeline}.json"));
+        let path = store.last().join(format!("{pipeline}.json"));
         let keys = read(&path);
         Self { path, keys }
     }
@@ -74,6 +70,16 @@ impl Last {
         // Losing it costs only the hint.
         let _ = qapipe_cache::write_atomically(&note, own.as_os_str().as_bytes());
         last.filter(|other| other.is_file())
+    }
+
+    /// These results, as they were found when the pipeline ran last.
+    pub(crate) fn briefs(&self, store: &Store) -> Briefs {
+        Briefs::of(store, &self.path.with_extension("briefs"))
+    }
+
+    /// All keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Digest> {
+        self.keys.values()
     }
 
     pub(crate) fn key(&self, stage: &str) -> Option<&Digest> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qapipe_cache::{Digest, Record};
+use qapipe_cache::{Brief, Digest};
 
 use crate::error::StageError;
 use crate::event::Event;
@@ -28,7 +28,7 @@ pub struct StageOutcome {
     /// Its fingerprint, where it became known.
     pub key: Option<Digest>,
     /// Its result, if there is one.
-    pub record: Option<Arc<Record>>,
+    pub brief: Option<Arc<Brief>>,
     /// How it got there.
     pub state: StageState,
 }

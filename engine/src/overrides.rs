@@ -90,7 +90,7 @@ pub(crate) fn apply(parts: &mut [Part], overrides: &[Override], kinds: &Kinds, s
     let axes = sweep::axes(parts, overrides);
     for ((number, wanted), axis) in (0..).zip(overrides).zip(axes) {
         let origin = Origin::Override(number);
-        let path = Span { origin, start: 0, end: wanted.path.len() };
+        let path = Span::at(origin, 0..wanted.path.len());
         let (node, axis) = match axis {
             Some(axis) => (Node::new(Raw::Text(format!("${{matrix.{axis}}}")), path.clone()), Some((axis, values(wanted, origin)))),
             None => (value(&wanted.value, origin, wanted.path.len() + 1), None),
@@ -118,7 +118,7 @@ impl From<Problem> for Refused {
 /// The value as TOML if it is TOML that a pipeline can hold (no date, no number too large), else as text. It stands at `start` in its override.
 fn value(text: &str, origin: Origin, start: usize) -> Node {
     let offset = start + (text.len() - text.trim_start().len());
-    let span = Span { origin, start, end: start + text.len() };
+    let span = Span::at(origin, start..start + text.len());
     let as_text = || Node::new(Raw::Text(text.to_owned()), span.clone());
     let mut node = raw::override_value(text.trim(), origin, offset).unwrap_or_else(as_text);
     if node.as_text().is_none() {

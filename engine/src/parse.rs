@@ -1,7 +1,7 @@
 //! From text to a checked pipeline: parse, override, substitute, check each stage, then what lies between stages.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cell::Cell;
@@ -12,8 +12,8 @@ use crate::kinds::Kinds;
 use crate::link::{Linked, link};
 use crate::matrix::{MOST, Matrix};
 use crate::overrides::{self, Override, Shared};
+use crate::parsed::Parsed;
 use crate::part::Part;
-use crate::paths::absolute;
 use crate::pipeline::Pipeline;
 use crate::raw::{Entry, Node};
 use crate::source::{Problem, Sink, Sources};
@@ -22,11 +22,11 @@ use crate::substitute::Vars;
 use crate::table::table_of;
 use crate::{files, inherit, lineage, seed};
 
-pub(crate) fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Pipeline, Diagnostics> {
+pub(crate) fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Override], parsed: &Parsed) -> Result<Pipeline, Diagnostics> {
     let mut sources = Sources::new(file, text, overrides);
     let mut sink = Sink::default();
-    let folder = folder_of(file);
-    let parts = files::parts(file, &mut sources, &mut sink);
+    let folder = Pipeline::folder_of(file);
+    let parts = files::parts(file, &mut sources, parsed, &mut sink);
     let read = parts.map(|parts| Reader { kinds, overrides, folder: &folder }.read(parts, &mut sink));
     sink.finish(&sources)?;
     let Read { head, linked, vars } = read.unwrap_or_default();
@@ -44,12 +44,6 @@ pub(crate) fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Overrid
         targets: linked.targets,
         sources,
     })
-}
-
-/// The file's folder, absolute where the working directory is known.
-fn folder_of(file: &Path) -> PathBuf {
-    let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    absolute(folder)
 }
 
 /// What has been read; of use only if nothing was wrong.

@@ -15,6 +15,8 @@ use crate::files;
 use crate::kind::StageKind;
 use crate::kinds::Kinds;
 use crate::overrides::Override;
+use crate::parsed::Parsed;
+use crate::paths::absolute;
 use crate::raw::Node;
 use crate::slurm::Wants;
 use crate::source::{Problem, Sink, Sources, Span};
@@ -132,8 +134,16 @@ impl Pipeline {
     /// # Errors
     /// Where the file cannot be read, or with everything that is wrong in it and in the overrides.
     pub fn load(file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Self, LoadError> {
+        Self::load_again(file, kinds, overrides, &Parsed::default())
+    }
+
+    /// The same where large files may have been parsed before.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub fn load_again(file: &Path, kinds: &Kinds, overrides: &[Override], parsed: &Parsed) -> Result<Self, LoadError> {
         match text_file::read(file) {
-            Ok(text) => Ok(Self::parse(&text, file, kinds, overrides)?),
+            Ok(text) => Ok(crate::parse::parse(&text, file, kinds, overrides, parsed)?),
             Err(Unreadable::Io(source)) => Err(LoadError::Io { file: file.to_owned(), source }),
             Err(Unreadable::TooLarge) => Err(wrong(file, "", files::too_large()).into()),
             Err(Unreadable::NotText(good)) => Err(wrong(file, &good, files::not_text()).into()),
@@ -146,7 +156,7 @@ impl Pipeline {
     /// # Errors
     /// With everything that is wrong in the texts and in the overrides, in the order of the files.
     pub fn parse(text: &str, file: &Path, kinds: &Kinds, overrides: &[Override]) -> Result<Self, Diagnostics> {
-        crate::parse::parse(text, file, kinds, overrides)
+        crate::parse::parse(text, file, kinds, overrides, &Parsed::default())
     }
 
     /// Checks that the files and folders that stages read exist.
@@ -192,6 +202,13 @@ impl Pipeline {
     /// The stage's index in [`Pipeline::stages`].
     pub fn index(&self, name: &str) -> Option<usize> {
         self.places.get(name).or_else(|| self.aliases.get(name)).copied()
+    }
+
+    /// The folder of a pipeline file, absolute where the working directory is known.
+    #[must_use]
+    pub fn folder_of(file: &Path) -> PathBuf {
+        let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        absolute(folder)
     }
 
     /// Where a path as written in the pipeline lies.

@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use qapipe_cache::{Artifact, CacheError, Record};
-use rayon::prelude::*;
+use qapipe_cache::{Artifact, CacheError, Outputs};
 
 use crate::artifact::OutputSpec;
 use crate::decide::{Keyed, Settled, Verdict, cache_error};
 use crate::engine::Engine;
 use crate::error::StageError;
 use crate::event::Event;
+use crate::looks::look_at_each;
 use crate::paths::absolute;
 use crate::pipeline::StageSpec;
 
@@ -40,10 +40,10 @@ type Placed = Result<Vec<Written>, StageError>;
 
 impl Engine {
     /// Makes the placed outputs of a stage equal its result; gives those that were not.
-    pub(crate) fn place(&self, spec: &StageSpec, record: &Record) -> Placed {
+    pub(crate) fn place(&self, spec: &StageSpec, outputs: &Outputs) -> Placed {
         let mut written = Vec::new();
         for output in &spec.outputs {
-            let (Some(place), Some(artifact)) = (&output.place, record.outputs.get(&output.name)) else { continue };
+            let (Some(place), Some(artifact)) = (&output.place, outputs.get(&output.name)) else { continue };
             let target = self.pipeline.resolve(place);
             if self.stats.digest(&target).is_ok_and(|there| there.digest == artifact.digest) {
                 continue;
@@ -56,11 +56,11 @@ impl Engine {
 
     /// The same for all stages whose results are there, side by side; none for the others.
     pub(crate) fn place_all(&self, settled: &Settled) -> Vec<Option<Placed>> {
-        let place = |(spec, decided): (&StageSpec, &Option<Result<Keyed, StageError>>)| match decided {
-            Some(Ok(Keyed { verdict: Verdict::Cached(record), .. })) => Some(self.place(spec, record)),
+        let pairs: Vec<_> = self.pipeline.stages.iter().zip(settled).collect();
+        look_at_each(&pairs, |(spec, decided)| match decided {
+            Some(Ok(Keyed { verdict: Verdict::Cached(brief), .. })) => Some(self.place(spec, brief.outputs())),
             _ => None,
-        };
-        self.pipeline.stages.par_iter().with_min_len(16).zip(settled).map(place).collect()
+        })
     }
 
     /// Looks before a stage runs whether the user has a folder (or a link, or something special) where an output goes. A plain file may

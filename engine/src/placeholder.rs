@@ -13,6 +13,9 @@ pub(crate) enum Piece<'a> {
 
 /// Takes a word apart. A placeholder holds no further brace: of `{in.{in.x}` the first four letters are text.
 pub(crate) fn pieces(word: &str) -> Vec<Piece<'_>> {
+    if !word.as_bytes().contains(&b'{') {
+        return text(word).into_iter().collect();
+    }
     let mut pieces = Vec::new();
     // What is before `begin` is in `pieces`; what is between there and `at` is text.
     let (mut begin, mut at) = (0, 0);

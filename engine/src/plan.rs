@@ -78,7 +78,7 @@ impl Engine {
         let settled = self.decider().settle();
         let stages: Vec<Planned> = self.selected.iter().map(|&stage| self.planned(stage, &settled)).collect::<Result<_, _>>()?;
         // A read-only store still plans; it only reads more the next time.
-        let _ = self.stats.save();
+        self.keep_looks();
         let side_by_side_seconds = self.forecast(&stages);
         Ok(Plan { stages, side_by_side_seconds })
     }
@@ -101,25 +101,20 @@ impl Engine {
             None => (None, Decision::Maybe { after: self.unknown_before(stage, settled) }),
         };
         let last = (!decision.is_there()).then(|| self.last_record(&spec.name)).flatten();
-        let expected_seconds = last.as_ref().and_then(wall_seconds);
+        let expected_seconds = last.as_ref().and_then(Record::wall_seconds);
         let gpu = !matches!(decision, Decision::Fetch { .. }) && !gpus(self, spec).is_empty();
         let gpu_bytes = last.as_ref().filter(|_| gpu).and_then(gpu_peak);
         Ok(Planned { stage: spec.name.clone(), key, decision, expected_seconds, gpu, gpu_bytes })
     }
 
     fn unknown_before(&self, stage: usize, settled: &Settled) -> Vec<String> {
-        let known = |upstream: &usize| matches!(&settled[*upstream], Some(Ok(keyed)) if keyed.record().is_some());
+        let known = |upstream: &usize| matches!(&settled[*upstream], Some(Ok(keyed)) if keyed.outputs().is_some());
         let upstream = self.graph.dependencies(stage).into_iter().filter(|upstream| !known(upstream));
         upstream.map(|upstream| self.pipeline.stages[upstream].name.clone()).collect()
     }
 
     /// Wall-clock seconds of a stage's last execution.
     pub(crate) fn expected_seconds(&self, stage: &str) -> Option<f64> {
-        wall_seconds(&self.last_record(stage)?)
+        self.last_record(stage)?.wall_seconds()
     }
-}
-
-/// Wall-clock seconds of the execution that gave a result.
-pub(crate) fn wall_seconds(record: &Record) -> Option<f64> {
-    record.cost.get("wall_seconds").copied()
 }

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
-
 use crate::engine::Engine;
 use crate::kind::Place;
+use crate::looks::look_at_each;
 use crate::pipeline::StageSpec;
 
 /// Seconds that a stage is taken to need in this process, and in a worker, where no stage of its kind has run yet.
@@ -14,7 +13,7 @@ const GUESSES: (f64, f64) = (1.0, 60.0);
 /// For each stage of the pipeline, microseconds of the longest way from its start to the end of the run. `due` are those that may have to run, in
 /// topological order; `seconds` says what a stage took last time, and `done` what others took.
 pub(crate) fn urgency(engine: &Engine, due: &[usize], seconds: &(dyn Fn(usize) -> Option<f64> + Sync), done: &[(usize, f64)]) -> Vec<u64> {
-    let own: Vec<Option<f64>> = due.par_iter().with_min_len(16).map(|&stage| seconds(stage)).collect();
+    let own: Vec<Option<f64>> = look_at_each(due, |&stage| seconds(stage));
     let known = due.iter().copied().zip(&own).filter_map(|(stage, seconds)| Some((stage, (*seconds)?)));
     let usual = Usual::of(engine, known.chain(done.iter().copied()));
     let mut ways = vec![0u64; engine.pipeline.stages.len()];

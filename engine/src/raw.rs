@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
@@ -12,22 +13,25 @@ use crate::source::{Origin, Problem, Sink, Span};
 /// How deep lists and tables may be nested.
 const DEPTH: usize = 32;
 
-/// A value and where it stood.
-#[derive(Clone, Debug, Default)]
+/// A value and where it stood. What is not kept in a tree that was parsed is not there before overrides and variables are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Node {
     pub(crate) value: Raw,
     pub(crate) span: Span,
     /// Where it was written, if not where it stands: it came through a variable or an axis.
+    #[serde(skip)]
     pub(crate) source: Option<Span>,
     /// What a value that is not a text reads as where a text is wanted: `5` from `${vars.x}` or from the command line.
+    #[serde(skip)]
     pub(crate) text: Option<String>,
     /// Where a path starts from, relative to the pipeline's folder, if not from the folder of the file that it is used in: a variable of the
     /// including file means a path from there.
+    #[serde(skip)]
     pub(crate) home: Option<Arc<Path>>,
 }
 
 /// A value.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) enum Raw {
     Text(String),
     Int(i64),
@@ -41,11 +45,11 @@ pub(crate) enum Raw {
 }
 
 /// Keys and values in the order of the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Table(pub(crate) Vec<Entry>);
 
 /// A key and its value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) span: Span,
@@ -202,7 +206,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn span(&self, range: std::ops::Range<usize>) -> Span {
-        Span { origin: self.origin, start: range.start + self.offset, end: range.end + self.offset }
+        Span::at(self.origin, range.start + self.offset..range.end + self.offset)
     }
 
     fn table(&mut self, table: DeTable<'_>, depth: usize) -> Table {
@@ -210,7 +214,7 @@ impl Reader<'_> {
         for (key, value) in table {
             entries.push(Entry { span: self.span(key.span()), key: key.into_inner().into_owned(), node: self.node(value, depth + 1) });
         }
-        entries.sort_by_key(|entry| entry.span.start);
+        entries.sort_by_key(|entry| entry.span.range().start);
         Table(entries)
     }
 

@@ -5,21 +5,23 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::overrides::Override;
 
 /// A place in what the user wrote: bytes of a pipeline file or of one override.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Span {
     pub(crate) origin: Origin,
-    /// First byte.
-    pub(crate) start: usize,
+    /// First byte. A pipeline has many places, and no text of it four gigabytes.
+    start: u32,
     /// Byte after the last.
-    pub(crate) end: usize,
+    end: u32,
 }
 
 /// The text that a span points into. Files come before overrides, the pipeline file itself before those that it includes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Origin {
     /// The file of this number; 0 is the pipeline file itself.
     File(u32),
@@ -36,12 +38,18 @@ impl Default for Origin {
 impl Span {
     /// Bytes of a file.
     pub(crate) fn of(file: u32, range: Range<usize>) -> Self {
-        Self { origin: Origin::File(file), start: range.start, end: range.end }
+        Self::at(Origin::File(file), range)
+    }
+
+    /// Bytes of a text.
+    pub(crate) fn at(origin: Origin, range: Range<usize>) -> Self {
+        let byte = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { origin, start: byte(range.start), end: byte(range.end) }
     }
 
     /// The bytes, within the text that the span belongs to.
     pub fn range(&self) -> Range<usize> {
-        self.start..self.end
+        self.start as usize..self.end as usize
     }
 
     /// Whether it points into an override rather than into a file.

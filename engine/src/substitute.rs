@@ -121,7 +121,7 @@ impl Vars {
     /// Replaces `${vars.x}` in all texts of a value; what cannot be replaced is broken afterwards.
     pub(crate) fn expand(&mut self, node: &mut Node, sink: &mut Sink) {
         match &mut node.value {
-            Raw::Text(text) if text.contains("${") => {
+            Raw::Text(text) if names_something(text) => {
                 let text = std::mem::take(text);
                 let (span, home) = (node.span.clone(), node.home.take());
                 *node = self.expand_text(&text, &span, sink).unwrap_or_else(|| Node::broken(span));
@@ -244,7 +244,7 @@ impl Vars {
     fn gather(&mut self, node: &Node, found: &mut BTreeSet<String>, sink: &mut Sink) {
         match &node.value {
             // What is wrong with a text is told where it is replaced.
-            Raw::Text(text) if text.contains("${") => {
+            Raw::Text(text) if names_something(text) => {
                 for piece in pieces(text).unwrap_or_default() {
                     match piece {
                         Piece::Named(Name::Axis(name)) => found.extend([name.to_owned()]),
@@ -329,6 +329,11 @@ impl Vars {
             let _unknown = self.axis(axis, span, sink);
         }
     }
+}
+
+/// Whether there may be something to replace. Most texts have no dollar sign, which is seen at once.
+fn names_something(text: &str) -> bool {
+    text.as_bytes().contains(&b'$') && text.contains("${")
 }
 
 /// Takes a text apart. `$${` stands for `${`.

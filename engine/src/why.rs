@@ -144,7 +144,7 @@ impl Inquiry<'_> {
         let mine = |record: &Record| record.stage == spec.name && record.pipeline == self.engine.pipeline.name;
         let gave = |record: &Record| record.outputs.values().any(|output| output.digest == *read);
         let then = self.records().iter().find(|record| mine(record) && gave(record));
-        then.map(|record| reason::changes(&record.facets, &now.facets, spec)).unwrap_or_default()
+        then.map(|record| reason::changes(&record.facets, &now.facets(spec), spec)).unwrap_or_default()
     }
 
     /// The closest result for a stage that would run and was not asked to, if it is closer than the last one, from which `changes` are.
@@ -155,8 +155,9 @@ impl Inquiry<'_> {
             _ => return None,
         };
         let alike = self.records().iter().filter(|record| record.kind == spec.kind.name());
-        let record = closest(alike, &keyed.facets, limit)?;
-        let changes = reason::changes(&record.facets, &keyed.facets, spec);
+        let facets = keyed.facets(spec);
+        let record = closest(alike, &facets, limit)?;
+        let changes = reason::changes(&record.facets, &facets, spec);
         let (stage, pipeline, run) = (record.stage.clone(), record.pipeline.clone(), record.run.clone());
         Some(Closest { key: record.fingerprint, stage, pipeline, run, changes: self.causes(spec, changes) })
     }

@@ -24,8 +24,8 @@ fn failure(project: &Project) -> StageError {
 
 fn output(project: &Project, name: &str) -> String {
     let run = project.run();
-    let record = run.outcome.stages[0].record.clone().unwrap_or_else(|| panic!("{:?}", run.events));
-    std::fs::read_to_string(project.store().path(&record.outputs[name])).unwrap()
+    let brief = run.outcome.stages[0].brief.clone().unwrap_or_else(|| panic!("{:?}", run.events));
+    std::fs::read_to_string(project.store().path(&brief.outputs()[name])).unwrap()
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn an_edit_while_an_equal_stage_runs_is_used() {
     let editor = Editor(&project, AtomicBool::new(false));
     let outcome = project.engine(Options { jobs: 4, ..Options::default() }).run(&editor, &AtomicBool::new(false)).unwrap();
     let text = |stage: usize| {
-        let artifact = &outcome.stages[stage].record.as_ref().unwrap().outputs["y"];
+        let artifact = &outcome.stages[stage].brief.as_ref().unwrap().outputs()["y"];
         std::fs::read_to_string(project.store().path(artifact)).unwrap()
     };
     assert_eq!((text(0), text(1), toy.count()), ("equal".into(), "edited".into(), 2));
@@ -128,7 +128,7 @@ impl Observer for Mender {
 fn a_result_that_was_mended_meanwhile_is_used() {
     let (project, toy) = project(CHAIN);
     let run = project.run();
-    let object = project.store().path(&run.outcome.stages[1].record.as_ref().unwrap().outputs["y"]);
+    let object = project.store().path(&run.outcome.stages[1].brief.as_ref().unwrap().outputs()["y"]);
     assert_eq!(std::fs::read_to_string(&object).unwrap(), "bone");
     std::fs::remove_file(&object).unwrap();
     let mender = Mender(object, Heard::default());
@@ -179,7 +179,7 @@ fn the_default_starts_nothing_after_a_failure() {
 fn a_figure_that_is_no_number_is_not_recorded() {
     let (project, _) = project("[stages.a]\nkind = \"toy\"\nfigure = \"nan\"\n[stages.b]\nkind = \"toy\"\nfigure = \"one\"\n");
     let run = project.run();
-    let cost = |index: usize| run.outcome.stages[index].record.as_ref().unwrap().cost.get("figure").copied();
+    let cost = |index: usize| run.outcome.stages[index].brief.as_ref().unwrap().record().unwrap().cost.get("figure").copied();
     assert_eq!((cost(0), cost(1)), (None, Some(1.0)));
     assert_eq!(project.run().ran(), [""; 0], "the record can be read");
 }
@@ -188,10 +188,10 @@ fn a_figure_that_is_no_number_is_not_recorded() {
 fn a_record_tells_what_made_it() {
     let (project, _) = project(CHAIN);
     let run = project.run();
-    let record = run.outcome.stages[1].record.clone().unwrap();
+    let record = run.outcome.stages[1].brief.as_ref().unwrap().record().unwrap();
     assert_eq!((record.kind.as_str(), record.stage.as_str(), &record.run), ("toy", "b", &run.outcome.run));
     assert_eq!(record.facets["params.text"], "\"b\"");
-    assert_eq!(record.facets["input.of.0"], run.outcome.stages[0].record.as_ref().unwrap().outputs["y"].digest.to_string());
+    assert_eq!(record.facets["input.of.0"], run.outcome.stages[0].brief.as_ref().unwrap().outputs()["y"].digest.to_string());
     assert!(record.cost["wall_seconds"] > 0.0);
     assert!(["host", "device", "qapipe", "started", "finished"].iter().all(|name| record.provenance.contains_key(*name)));
 }
@@ -279,7 +279,7 @@ fn an_edit_before_a_stage_has_its_turn_is_used() {
     let editor = Editor(&project, AtomicBool::new(false));
     let outcome = project.engine(Options { jobs: 1, ..Options::default() }).run(&editor, &AtomicBool::new(false)).unwrap();
     assert_eq!((outcome.count(|state| *state == StageState::Ran), toy.count()), (2, 2));
-    let artifact = &outcome.stages[1].record.as_ref().unwrap().outputs["y"];
+    let artifact = &outcome.stages[1].brief.as_ref().unwrap().outputs()["y"];
     assert_eq!(std::fs::read_to_string(project.store().path(artifact)).unwrap(), "edited");
     assert_eq!(project.run().ran(), [""; 0]);
 }

@@ -53,7 +53,7 @@ fn seen(project: &Project, options: &Options) {
 }
 
 fn record<'a>(run: &'a Run, stage: &str) -> &'a Record {
-    run.outcome.stages.iter().find(|outcome| outcome.stage == stage).unwrap().record.as_ref().unwrap()
+    run.outcome.stages.iter().find(|outcome| outcome.stage == stage).unwrap().brief.as_ref().unwrap().record().unwrap()
 }
 
 /// The place of an event in a run.

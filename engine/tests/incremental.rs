@@ -209,14 +209,14 @@ fn a_placed_output_comes_back() {
 fn a_damaged_result_is_computed_again() {
     let project = project();
     let run = project.run();
-    let record = run.outcome.stages.iter().find(|stage| stage.stage == "train").unwrap().record.clone().unwrap();
-    let object = project.store().path(&record.outputs["model"]);
+    let brief = run.outcome.stages.iter().find(|stage| stage.stage == "train").unwrap().brief.clone().unwrap();
+    let object = project.store().path(&brief.outputs()["model"]);
     std::fs::remove_file(&object).unwrap();
     std::fs::write(&object, "short").unwrap();
     let run = project.run();
     assert!(run.has("damaged train"), "{:?}", run.events);
     assert_eq!(run.ran(), ["train"]);
-    assert!(project.store().verify(&record.outputs["model"]).is_ok());
+    assert!(project.store().verify(&brief.outputs()["model"]).is_ok());
 }
 
 #[test]
@@ -251,7 +251,7 @@ outputs = ["y"]
         let heard = Heard::default();
         let outcome = project.engine(Options::default()).run(&heard, &std::sync::atomic::AtomicBool::new(false)).unwrap();
         assert_eq!(heard.0.into_inner().unwrap(), ["waiting slow", "cached slow"]);
-        assert!(outcome.stages[0].record.is_some());
+        assert!(outcome.stages[0].brief.is_some());
         assert_eq!(first.join().unwrap(), 1);
     });
     assert_eq!(project.read("runs"), "x\n");

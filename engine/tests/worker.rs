@@ -43,7 +43,7 @@ fn a_worker_that_is_done_gives_its_outputs_and_figures() {
                   echo '{\"say\":\"measure\",\"name\":\"train_seconds\",\"value\":1.5}'; echo 5 > \"$y\"; echo '{\"say\":\"done\"}'";
     let (_project, run) = run(script);
     assert_eq!(run.outcome.stages[0].state, StageState::Ran, "{:?}", run.events);
-    assert_eq!(run.outcome.stages[0].record.as_ref().unwrap().cost["train_seconds"], 1.5);
+    assert_eq!(run.outcome.stages[0].brief.as_ref().unwrap().record().unwrap().cost["train_seconds"], 1.5);
 }
 
 #[test]
@@ -148,8 +148,8 @@ fn one_after_the_other(project: &Project, stages: u32, keep_going: bool) -> (Run
     project.write("worker", &format!("#!/bin/sh\n{WAITS}"));
     let run = project.run_with(Options { jobs: 1, devices: Devices::Cpu, keep_going, ..options(project) });
     let text = |stage: &StageOutcome| {
-        let record = stage.record.as_ref()?;
-        std::fs::read_to_string(project.store().path(&record.outputs["y"])).ok()
+        let brief = stage.brief.as_ref()?;
+        std::fs::read_to_string(project.store().path(&brief.outputs()["y"])).ok()
     };
     let workers = run.outcome.stages.iter().filter_map(text).collect();
     (run, workers)

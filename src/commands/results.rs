@@ -61,7 +61,7 @@ mod view {
             stage.is_some_and(|stage| stage.outputs.iter().any(|output| output.artifact == ArtifactType::METRICS))
         };
         let ran = outcome.stages.iter().any(|stage| matches!(stage.state, StageState::Ran | StageState::Fetched));
-        let has_some = outcome.stages.iter().any(|stage| stage.record.is_some() && evaluates(&stage.stage));
+        let has_some = outcome.stages.iter().any(|stage| stage.brief.is_some() && evaluates(&stage.stage));
         if session.printer.quiet || !ran || !has_some {
             return Ok(());
         }

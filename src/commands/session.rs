@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qapipe_cache::Store;
-use qapipe_engine::{Engine, EngineError, Gpus, Graph, Options, Override, Pipeline, WorkerCommand};
+use qapipe_engine::{Engine, EngineError, Gpus, Graph, Options, Override, Parsed, Pipeline, WorkerCommand};
 
 use crate::failure::Failure;
 use crate::kinds::kinds;
@@ -49,9 +49,12 @@ impl Session {
         options: Options,
         behind: impl FnOnce(&Options, &Path) -> Result<Behind, Failure>,
     ) -> Result<Engine, Failure> {
-        let pipeline = Pipeline::load(file, &kinds(), set)?;
+        let store = project::store_beside(&Pipeline::folder_of(file), self.store.as_deref());
+        // What is the matter with a store is told once the pipeline is known to be sound.
+        let parsed = Store::open_existing(&store).ok().flatten().map(|store| Parsed::of(&store)).unwrap_or_default();
+        let pipeline = Pipeline::load_again(file, &kinds(), set, &parsed)?;
         pipeline.check_files_of(options.selected(&Graph::of(&pipeline)).map_err(EngineError::from)?)?;
-        let store = Store::open(&project::store_beside(&pipeline.folder, self.store.as_deref()))?;
+        let store = Store::open(&store)?;
         let behind = behind(&options, &pipeline.folder)?;
         let worker = project::worker();
         let gpus = worker.clone().map(|worker| Arc::new(Torch(worker)) as Arc<dyn Gpus>);

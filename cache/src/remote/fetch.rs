@@ -65,7 +65,7 @@ impl Remote {
     }
 
     fn pull_one(&self, store: &Store, fingerprint: &Digest, dry: bool, watch: &dyn Watch) -> Result<Traffic, RemoteError> {
-        if store.record(fingerprint)?.is_some_and(|record| store.is_whole(&record)) {
+        if store.record(fingerprint)?.is_some_and(|record| store.is_whole(&record.outputs)) {
             return Ok(Traffic { results_there: 1, ..Traffic::default() });
         }
         let Some(shared) = self.record(fingerprint)? else { return Ok(Traffic::default()) };

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use qapipe_cache::{Digest, Record};
+use qapipe_cache::{Brief, Digest};
 
 use super::Cluster;
 use super::batch::Task;
@@ -265,19 +265,19 @@ impl Driver<'_> {
 
     /// The result, if it is here. Of a stage that was to run anew, the one of its own run.
     fn result(&self, open: &Open) -> Option<Result<Ran, StageError>> {
-        let record = self.found(&open.task, |record| !open.task.anew || record.run == open.note.run)?;
-        let came = if open.found() { Came::Meanwhile } else { Came::Computed(open.fresh(record.cost.get("wall_seconds").copied())) };
-        let placed = self.engine.place(&self.engine.pipeline.stages[open.task.stage], &record);
-        Some(placed.map(|placed| Ran { record: record.into(), came, placed }))
+        let brief = self.found(&open.task, |brief| !open.task.anew || brief.record().is_some_and(|record| record.run == open.note.run))?;
+        let came = if open.found() { Came::Meanwhile } else { Came::Computed(open.fresh(brief.short.wall_seconds)) };
+        let placed = self.engine.place(&self.engine.pipeline.stages[open.task.stage], brief.outputs());
+        Some(placed.map(|placed| Ran { brief: brief.into(), came, placed }))
     }
 
     /// A stage's result that is meant, if all of it is here. It is used from now on.
-    pub(crate) fn found(&self, task: &Task, is_meant: impl Fn(&Record) -> bool) -> Option<Record> {
+    pub(crate) fn found(&self, task: &Task, is_meant: impl Fn(&Brief) -> bool) -> Option<Brief> {
         let store = &self.engine.store;
         let guard = store.hold();
-        let record = store.use_record(&task.key).ok().flatten().filter(|record| is_meant(record) && store.is_whole(record))?;
-        self.engine.go_on_using(guard, &[record.fingerprint]);
-        Some(record)
+        let brief = store.use_record(&task.key).ok().flatten().filter(|brief| is_meant(brief) && store.is_whole(brief.outputs()))?;
+        self.engine.go_on_using(guard, &[brief.fingerprint]);
+        Some(brief)
     }
 
     /// Why there is no result.

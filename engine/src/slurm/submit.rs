@@ -138,9 +138,9 @@ impl Driver<'_> {
         if task.anew {
             return Some(task);
         }
-        let Some(record) = self.found(&task, |_| true) else { return Some(task) };
-        let placed = self.engine.place(&self.engine.pipeline.stages[task.stage], &record);
-        self.give(task.stage, placed.map(|placed| Some(Ran { record: record.into(), came: Came::Meanwhile, placed })));
+        let Some(brief) = self.found(&task, |_| true) else { return Some(task) };
+        let placed = self.engine.place(&self.engine.pipeline.stages[task.stage], brief.outputs());
+        self.give(task.stage, placed.map(|placed| Some(Ran { brief: brief.into(), came: Came::Meanwhile, placed })));
         None
     }
 

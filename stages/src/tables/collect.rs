@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use qapipe_cache::{Artifact, CacheError, Digest, Record, Store};
+use qapipe_cache::{Artifact, CacheError, Digest, Store};
 use qapipe_engine::{ArtifactType, Outcome, Pipeline, StageOutcome, StageState, keys_in};
 
 use super::lineage::{Chain, axes, is_shared, lineage};
@@ -90,23 +90,27 @@ fn table_of(artifact: ArtifactType) -> Option<&'static str> {
 impl Run<'_> {
     /// Collects the outputs of a stage that are tables.
     fn stage(&mut self, stage: &StageOutcome) -> Result<(), Error> {
-        let (Some(record), Some(&at)) = (&stage.record, self.position.get(stage.stage.as_str())) else { return Ok(()) };
+        let (Some(brief), Some(&at)) = (&stage.brief, self.position.get(stage.stage.as_str())) else { return Ok(()) };
         let spec = &self.pipeline.stages[at];
         // Of a result that was computed again under the same key, the costs are others.
         let anew = stage.state == StageState::Ran;
         let mut chain = None;
         for output in &spec.outputs {
             let Some(table) = table_of(output.artifact) else { continue };
-            let name = format!("{table}/{}.{}.{}.parquet", self.pipeline.name, spec.name, record.fingerprint.short());
+            let name = format!("{table}/{}.{}.{}.parquet", self.pipeline.name, spec.name, brief.fingerprint.short());
             let is_due = |artifact: &&Artifact| {
                 let is_here = stage.state != StageState::InRemote || self.store.check(artifact).is_ok();
                 anew || (is_here && !self.tables.join(&name).exists())
             };
-            let Some(artifact) = record.outputs.get(&output.name).filter(is_due) else { continue };
-            let record_of =
-                |index: usize| self.by_name.get(self.pipeline.stages[index].name.as_str()).and_then(|stage| stage.record.as_deref());
+            let Some(artifact) = brief.outputs().get(&output.name).filter(is_due) else { continue };
+            let record_of = |index: usize| {
+                let stage = self.by_name.get(self.pipeline.stages[index].name.as_str())?;
+                stage.brief.as_ref()?.record().map(AsRef::as_ref)
+            };
             let chain = chain.get_or_insert_with(|| Chain::of(self.pipeline, at, &record_of));
             let from = self.store.path(artifact);
+            let gone = || Error::data(format!("{}: its record is gone", spec.name));
+            let record = brief.record().ok_or_else(gone)?;
             let lineage = lineage(self.pipeline, at, record, chain);
             self.table(table, &name, &from, &Origin { lineage, chain, shared: is_shared(record) })?;
             self.collected.written.push(name);
@@ -135,7 +139,7 @@ impl Run<'_> {
         let mut new = BTreeMap::new();
         for spec in self.pipeline.stages.iter().filter(|spec| spec.outputs.iter().any(|output| table_of(output.artifact).is_some())) {
             let key = match self.by_name.get(spec.name.as_str()) {
-                Some(stage) => stage.record.as_ref().map(|record| record.fingerprint.to_string()),
+                Some(stage) => stage.brief.as_ref().map(|brief| brief.fingerprint.to_string()),
                 None => old.get(&spec.name).cloned(),
             };
             new.extend(key.map(|key| (spec.name.clone(), key)));
@@ -162,7 +166,7 @@ impl Run<'_> {
     }
 
     fn stage_row(&self, stage: &StageOutcome) -> StageRow {
-        let cost = |name: &str| stage.record.as_ref().and_then(|record: &std::sync::Arc<Record>| record.cost.get(name).copied());
+        let short = stage.brief.as_ref().map(|brief| &brief.short);
         let spec = self.position.get(stage.stage.as_str()).map(|&at| &self.pipeline.stages[at]);
         let state = match stage.state {
             StageState::Cached => "cached",
@@ -180,9 +184,9 @@ impl Run<'_> {
             kind: spec.map_or("", |spec| spec.kind.name()).to_owned(),
             key: stage.key.map(|key| key.to_string()),
             state: state.to_owned(),
-            seconds: cost("wall_seconds"),
-            peak_memory_bytes: cost("peak_memory_bytes"),
-            device: stage.record.as_ref().and_then(|record| record.provenance.get("device").cloned()),
+            seconds: short.and_then(|short| short.wall_seconds),
+            peak_memory_bytes: short.and_then(|short| short.peak_memory_bytes),
+            device: short.and_then(|short| short.device.clone()),
         }
     }
 }
