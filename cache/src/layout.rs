@@ -117,6 +117,11 @@ impl Layout {
         self.partials().join(digest.to_string())
     }
 
+    /// What is known of the upload of an object to a remote, named by the digest of its address, that may break off.
+    pub(crate) fn upload(&self, remote: &Digest, object: &Digest) -> PathBuf {
+        self.partials().join(format!("{object}.to.{}", remote.short()))
+    }
+
     pub(crate) fn partials(&self) -> PathBuf {
         self.root.join("partial")
     }

@@ -260,9 +260,9 @@ impl Depot for Breaking {
         self.spend(0)?;
         self.depot.put(key, bytes)
     }
-    fn upload(&self, key: &str, file: &Path, watch: &dyn Watch) -> Result<(), RemoteError> {
+    fn upload(&self, key: &str, file: &Path, note: &Path, watch: &dyn Watch) -> Result<(), RemoteError> {
         self.spend(fs::metadata(file).unwrap().len())?;
-        self.depot.upload(key, file, watch)
+        self.depot.upload(key, file, note, watch)
     }
     fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, RemoteError> {
         self.depot.list(folder)

@@ -100,8 +100,8 @@ impl Depot for Moody {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         self.check(&[DOWN, DENIED, READ_ONLY]).and_then(|()| self.depot.put(key, bytes))
     }
-    fn upload(&self, key: &str, file: &Path, watch: &dyn Watch) -> Result<(), RemoteError> {
-        self.check(&[DOWN, DENIED, READ_ONLY]).and_then(|()| self.depot.upload(key, file, watch))
+    fn upload(&self, key: &str, file: &Path, note: &Path, watch: &dyn Watch) -> Result<(), RemoteError> {
+        self.check(&[DOWN, DENIED, READ_ONLY]).and_then(|()| self.depot.upload(key, file, note, watch))
     }
     fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, RemoteError> {
         self.check(&[DOWN, DENIED]).and_then(|()| self.depot.list(folder))

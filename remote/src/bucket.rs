@@ -2,32 +2,31 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::TryStreamExt;
-use futures::future::try_join_all;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt};
 use qapipe_cache::{Depot, RemoteError, Watch};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::trouble::{is_absent, told};
+use crate::upload::{Broken, PART, Upload, part};
 
-/// Files from this size on are sent in parts of it, or of more where there would be too many.
-const PART: u64 = 8 << 20;
-/// Services take 10,000 parts.
-const MOST_PARTS: u64 = 9_000;
-/// How many parts of one file go at once.
-const AT_ONCE: usize = 3;
+/// What takes objects whole and in parts.
+pub(crate) trait Service: ObjectStore + MultipartStore {}
+
+impl<T: ObjectStore + MultipartStore> Service for T {}
 
 /// A folder in a bucket.
 pub(crate) struct Bucket {
     url: String,
     /// The client, or what it lacks.
-    store: Result<Arc<dyn ObjectStore>, String>,
+    store: Result<Arc<dyn Service>, String>,
     prefix: Path,
     runtime: Mutex<Option<Arc<Runtime>>>,
 }
@@ -40,7 +39,7 @@ impl fmt::Debug for Bucket {
 }
 
 impl Bucket {
-    pub(crate) fn new(url: String, store: Result<Arc<dyn ObjectStore>, String>, prefix: &str) -> Self {
+    pub(crate) fn new(url: String, store: Result<Arc<dyn Service>, String>, prefix: &str) -> Self {
         Self { url, store, prefix: Path::from(prefix), runtime: Mutex::new(None) }
     }
 
@@ -59,7 +58,7 @@ impl Bucket {
         Ok(Arc::clone(runtime.insert(Arc::new(started))))
     }
 
-    fn store(&self) -> Result<&Arc<dyn ObjectStore>, RemoteError> {
+    fn store(&self) -> Result<&Arc<dyn Service>, RemoteError> {
         self.store.as_ref().map_err(|what| RemoteError::Denied { remote: self.url.clone(), what: what.clone() })
     }
 
@@ -74,54 +73,6 @@ impl Bucket {
     fn failed(&self, error: &io::Error) -> RemoteError {
         RemoteError::Failed { remote: self.url.clone(), what: error.to_string() }
     }
-
-    /// Sends a large file in parts; what was sent of one that broke off is given up.
-    async fn send_parts(&self, key: &str, mut file: File, size: u64, watch: &dyn Watch) -> Result<(), RemoteError> {
-        let path = self.path(key);
-        let mut upload = self.store()?.put_multipart(&path).await.map_err(|answer| self.told(key, &answer))?;
-        let sent = self.send_each(key, upload.as_mut(), &mut file, size, watch).await;
-        match sent {
-            Ok(()) => upload.complete().await.map(drop).map_err(|answer| self.told(key, &answer)),
-            Err(error) => {
-                let _ = upload.abort().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn send_each(
-        &self,
-        key: &str,
-        upload: &mut dyn MultipartUpload,
-        file: &mut File,
-        size: u64,
-        watch: &dyn Watch,
-    ) -> Result<(), RemoteError> {
-        let length = PART.max(size.div_ceil(MOST_PARTS));
-        let mut left = size;
-        while left > 0 {
-            if watch.is_cancelled() {
-                return Err(RemoteError::Interrupted);
-            }
-            let (mut parts, before) = (Vec::new(), left);
-            while left > 0 && parts.len() < AT_ONCE {
-                let wanted = length.min(left);
-                let part = read(file, wanted).map_err(|error| self.failed(&error))?;
-                parts.push(upload.put_part(part));
-                left -= wanted;
-            }
-            try_join_all(parts).await.map_err(|answer| self.told(key, &answer))?;
-            watch.moved(before - left);
-        }
-        Ok(())
-    }
-}
-
-/// Just so many bytes.
-fn read(file: &mut File, bytes: u64) -> io::Result<PutPayload> {
-    let mut part = Vec::new();
-    file.take(bytes).read_to_end(&mut part)?;
-    if part.len() as u64 == bytes { Ok(part.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 impl Depot for Bucket {
@@ -158,13 +109,19 @@ impl Depot for Bucket {
         put.map(drop).map_err(|answer| self.told(key, &answer))
     }
 
-    fn upload(&self, key: &str, file: &FilePath, watch: &dyn Watch) -> Result<(), RemoteError> {
-        let mut opened = File::open(file).map_err(|error| self.failed(&error))?;
+    fn upload(&self, key: &str, file: &FilePath, note: &FilePath, watch: &dyn Watch) -> Result<(), RemoteError> {
+        let opened = File::open(file).map_err(|error| self.failed(&error))?;
         let size = opened.metadata().map_err(|error| self.failed(&error))?.len();
         if size > PART {
-            return self.wait(self.send_parts(key, opened, size, watch))?;
+            let (store, path) = (self.store()?.as_ref(), self.path(key));
+            let sent = self.wait(Upload { store, path: &path, file: &opened, size, note, watch }.send())?;
+            return sent.map_err(|broken| match broken {
+                Broken::Off => RemoteError::Interrupted,
+                Broken::File(error) => self.failed(&error),
+                Broken::Answer(answer) => self.told(key, &answer),
+            });
         }
-        let whole = read(&mut opened, size).map_err(|error| self.failed(&error))?;
+        let whole = part(&opened, 0..size).map_err(|error| self.failed(&error))?;
         let put = self.wait(self.store()?.put(&self.path(key), whole))?;
         put.map_err(|answer| self.told(key, &answer))?;
         watch.moved(size);

@@ -4,5 +4,6 @@
 mod bucket;
 mod place;
 mod trouble;
+mod upload;
 
 pub use place::{Place, SCHEMES, open};

@@ -7,11 +7,11 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::ClientConfigKey;
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use qapipe_cache::{Depot, RemoteError};
 use url::Url;
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Service};
 use crate::trouble::without_secrets;
 
 /// What the address of a bucket may begin with.
@@ -49,7 +49,7 @@ pub fn open(address: &str, place: &Place) -> Result<Box<dyn Depot>, RemoteError>
     Ok(Box::new(Bucket::new(address.trim_end_matches('/').to_owned(), store, url.path())))
 }
 
-fn s3(bucket: &str, place: &Place) -> object_store::Result<Arc<dyn ObjectStore>> {
+fn s3(bucket: &str, place: &Place) -> object_store::Result<Arc<dyn Service>> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry());
     if let (None, Some(endpoint)) = (builder.get_config_value(&AmazonS3ConfigKey::Endpoint), &place.endpoint) {
         builder = builder.with_endpoint(endpoint);
@@ -61,7 +61,7 @@ fn s3(bucket: &str, place: &Place) -> object_store::Result<Arc<dyn ObjectStore>>
     Ok(Arc::new(builder.with_client_options(client(plain)).build()?))
 }
 
-fn gs(bucket: &str, place: &Place) -> object_store::Result<Arc<dyn ObjectStore>> {
+fn gs(bucket: &str, place: &Place) -> object_store::Result<Arc<dyn Service>> {
     let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry());
     if let Some(endpoint) = &place.endpoint {
         builder = builder.with_base_url(endpoint);
@@ -70,7 +70,7 @@ fn gs(bucket: &str, place: &Place) -> object_store::Result<Arc<dyn ObjectStore>>
     Ok(Arc::new(builder.with_client_options(client(plain)).build()?))
 }
 
-fn az(container: &str, place: &Place) -> object_store::Result<Arc<dyn ObjectStore>> {
+fn az(container: &str, place: &Place) -> object_store::Result<Arc<dyn Service>> {
     let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(container).with_retry(retry());
     if let (None, Some(endpoint)) = (builder.get_config_value(&AzureConfigKey::Endpoint), &place.endpoint) {
         builder = builder.with_endpoint(endpoint.clone());

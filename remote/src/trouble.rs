@@ -15,7 +15,7 @@ pub(crate) fn told(remote: &str, key: &str, answer: &Answer) -> RemoteError {
             RemoteError::Missing { remote, what }
         }
         Answer::NotFound { .. } => RemoteError::Lost { remote, key: key.to_owned() },
-        Answer::PermissionDenied { .. } | Answer::Unauthenticated { .. } => RemoteError::Denied { remote, what },
+        _ if is_denied(answer) => RemoteError::Denied { remote, what },
         _ if asks_for_a_role(&text) => {
             let what = "there are no credentials in the environment, and this machine has no role that would give some".into();
             RemoteError::Denied { remote, what }
@@ -30,12 +30,18 @@ pub(crate) fn is_absent(answer: &Answer) -> bool {
     matches!(answer, Answer::NotFound { .. })
 }
 
+/// Whether one may not.
+pub(crate) fn is_denied(answer: &Answer) -> bool {
+    matches!(answer, Answer::PermissionDenied { .. } | Answer::Unauthenticated { .. })
+}
+
 /// Without credentials, the machine's own address for roles is asked.
 fn asks_for_a_role(text: &str) -> bool {
     ["169.254.169.254", "metadata.google.internal"].iter().any(|address| text.contains(address))
 }
 
-fn broke_off(answer: &Answer) -> bool {
+/// Whether the way there is what failed.
+pub(crate) fn broke_off(answer: &Answer) -> bool {
     let causes = std::iter::successors(answer.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
     let kinds = causes.filter_map(|cause| cause.downcast_ref::<HttpError>().map(HttpError::kind));
     let is_network = |kind| {

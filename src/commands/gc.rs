@@ -168,7 +168,7 @@ fn summary(garbage: &Garbage, deleted: bool) -> String {
 fn leftover(what: Leftover, amount: Amount) -> String {
     match what {
         Leftover::Unfinished => count(amount.count, "unfinished write"),
-        Leftover::Partial => count(amount.count, "unfinished download"),
+        Leftover::Partial => count(amount.count, "unfinished transfer"),
         Leftover::Damaged => count(amount.count, "damaged object"),
         Leftover::Rows => count(amount.count, "answer folder"),
         Leftover::Trainings => count(amount.count, "kept training"),

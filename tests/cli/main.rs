@@ -9,6 +9,8 @@ mod cluster;
 mod devices;
 mod drivers;
 mod gc;
+#[cfg(feature = "cloud")]
+mod google;
 mod include;
 mod info;
 mod matrix;

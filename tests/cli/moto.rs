@@ -21,6 +21,26 @@ pub(crate) struct Moto {
 impl Moto {
     /// Starts a server; none where it cannot be had, which is told. From the request after the first `open` ones on it wants to know who asks.
     pub(crate) fn start(open: Option<u32>) -> Option<Self> {
+        Self::serve(|port| {
+            let mut command = Command::new("python3");
+            command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+            if let Some(open) = open {
+                command.env("INITIAL_NO_AUTH_ACTION_COUNT", open.to_string());
+            }
+            command
+        })
+    }
+
+    /// The same for clients of Google Cloud Storage.
+    pub(crate) fn as_google() -> Option<Self> {
+        Self::serve(|port| {
+            let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/moto_as_google"));
+            command.arg(port.to_string());
+            command
+        })
+    }
+
+    fn serve(command: impl FnOnce(u16) -> Command) -> Option<Self> {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/moto");
         let brought = Command::new(script).arg(&home).stdin(Stdio::null()).status().is_ok_and(|status| status.success());
@@ -30,11 +50,8 @@ impl Moto {
             return None;
         }
         let port = free_port();
-        let mut command = Command::new("python3");
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]).env("PYTHONPATH", &home);
-        if let Some(open) = open {
-            command.env("INITIAL_NO_AUTH_ACTION_COUNT", open.to_string());
-        }
+        let mut command = command(port);
+        command.env("PYTHONPATH", &home).env("PYTHONDONTWRITEBYTECODE", "1");
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait("the S3 server", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         Some(Self { process, port })
@@ -58,52 +75,53 @@ impl Drop for Moto {
     }
 }
 
-/// A way to a server on which connections break off once so many bytes have come back.
+/// A way to a server on which connections break off once so many bytes have passed, one way or the other.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     left: Arc<AtomicU64>,
-    came: Arc<AtomicU64>,
+    passed: Arc<AtomicU64>,
 }
 
 impl Proxy {
     pub(crate) fn to(server: u16, left: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, left, came) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU64::new(left)), Arc::<AtomicU64>::default());
-        let (budget, count) = (Arc::clone(&left), Arc::clone(&came));
+        let (port, left, passed) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU64::new(left)), Arc::<AtomicU64>::default());
+        let (budget, count) = (Arc::clone(&left), Arc::clone(&passed));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                let (mut to, mut from) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || {
-                    let (mut client, mut server) = (client, server);
-                    let _ = std::io::copy(&mut client, &mut server);
-                    let _ = server.shutdown(Shutdown::Write);
-                });
-                let (budget, count) = (Arc::clone(&budget), Arc::clone(&count));
-                std::thread::spawn(move || give_back(&mut from, &mut to, &budget, &count));
+                let (to, from) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                for (mut from, mut to) in [(client, server), (from, to)] {
+                    let (budget, count) = (Arc::clone(&budget), Arc::clone(&count));
+                    std::thread::spawn(move || pass_on(&mut from, &mut to, &budget, &count));
+                }
             }
         });
-        Self { port, left, came }
+        Self { port, left, passed }
     }
 
-    /// Lets everything through from now on; gives how many bytes came so far.
+    /// Lets everything through from now on; gives how many bytes have passed so far.
     pub(crate) fn mend(&self) -> u64 {
         self.left.store(u64::MAX, Ordering::SeqCst);
-        self.came()
+        self.passed()
     }
 
-    pub(crate) fn came(&self) -> u64 {
-        self.came.load(Ordering::SeqCst)
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
     }
 }
 
-/// Passes an answer on as far as the budget goes.
-fn give_back(from: &mut TcpStream, to: &mut TcpStream, budget: &AtomicU64, count: &AtomicU64) {
+/// Passes on what is said as far as the budget goes. Who has said all may still be answered.
+fn pass_on(from: &mut TcpStream, to: &mut TcpStream, budget: &AtomicU64, count: &AtomicU64) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read) = from.read(&mut buffer) {
         let bytes = read as u64;
         let allowed = budget.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(bytes)).is_ok();
-        if read == 0 || !allowed || to.write_all(&buffer[..read]).is_err() {
+        if read == 0 {
+            let _ = to.shutdown(Shutdown::Write);
+            return;
+        }
+        if !allowed || to.write_all(&buffer[..read]).is_err() {
             break;
         }
         count.fetch_add(bytes, Ordering::SeqCst);

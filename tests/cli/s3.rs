@@ -95,12 +95,41 @@ fn a_connection_that_breaks_off_is_one_error_and_goes_on_later() {
     assert_eq!(two.qapipe(&["cache", "ls", "--json"]).code(0).json()["results"], serde_json::json!([]));
     let before = proxy.mend();
     assert!(ask(&two, proxy.port, &["cache", "pull"]).code(0).out.starts_with("1 result fetched (1 file, 12.0 MiB)"));
-    assert!(proxy.came() - before < 13 * MIB, "{} bytes came again", proxy.came() - before);
+    assert!(proxy.passed() - before < 13 * MIB, "{} bytes came again", proxy.passed() - before);
     two.qapipe(&["cache", "verify"]).code(0);
     // The other way: a run goes on by itself.
     let (three, proxy) = (project(), Proxy::to(moto.port, 2 * MIB));
     let run = ask(&three, proxy.port, &["run", "--json"]).code(0);
     assert_eq!((run.stages("started").len(), run.out.matches("\"event\":\"warning\"").count()), (3, 1), "{}", run.out);
+}
+
+#[test]
+fn an_upload_that_breaks_off_goes_on_later() {
+    let Some(moto) = Moto::start(None) else { return };
+    moto.put("bucket", b"");
+    let (one, two) = (project(), project());
+    ask(&one, moto.port, &["run", "-q", "large"]).code(0);
+    // Three parts go at once; the last, half as long as the others, has arrived by then.
+    let proxy = Proxy::to(moto.port, 18 * MIB);
+    let broken = ask(&one, proxy.port, &["cache", "push"]).code(4);
+    assert!(broken.err.contains("cannot be reached") && broken.err.matches("error: ").count() == 1, "{}", broken.err);
+    let before = proxy.mend();
+    assert_eq!(ask(&one, proxy.port, &["cache", "push"]).code(0).out, "1 result sent (1 file, 20.0 MiB), 0 there already\n");
+    assert!(proxy.passed() - before < 17 * MIB, "{} bytes went again", proxy.passed() - before);
+    assert_eq!(std::fs::read_dir(one.path(".qapipe/partial")).unwrap().count(), 0, "nothing is left to go on with");
+    ask(&two, moto.port, &["cache", "pull"]).code(0);
+    two.qapipe(&["cache", "verify"]).code(0);
+}
+
+#[test]
+fn an_upload_that_the_service_has_forgotten_begins_anew() {
+    let (Some(moto), Some(other)) = (Moto::start(None), Moto::start(None)) else { return };
+    [&moto, &other].iter().for_each(|server| server.put("bucket", b""));
+    let one = project();
+    ask(&one, moto.port, &["run", "-q", "large"]).code(0);
+    ask(&one, Proxy::to(moto.port, 18 * MIB).port, &["cache", "push"]).code(4);
+    assert_eq!(std::fs::read_dir(one.path(".qapipe/partial")).unwrap().count(), 1);
+    assert_eq!(ask(&one, other.port, &["cache", "push"]).code(0).out, "1 result sent (1 file, 20.0 MiB), 0 there already\n");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::used::unused_for;
 pub enum Leftover {
     /// What dead processes were writing.
     Unfinished,
-    /// Downloads that broke off.
+    /// Transfers that broke off.
     Partial,
     /// What was set aside as damaged.
     Damaged,
@@ -55,7 +55,9 @@ pub(super) fn find(store: &Store, policy: &Policy) -> Vec<Item> {
     let mut items = unfinished(&layout.scratch(), Duration::ZERO, &age);
     items.extend(unfinished(&layout.leases(), policy.broken_off(), &age));
     items.extend(inside(&layout.partials()).map(|path| {
-        let lock = path.file_name().map(|name| layout.locks().join(name));
+        // What comes is named by its digest, what goes by that and where to.
+        let object = path.file_name().and_then(|name| name.to_str()?.split('.').next());
+        let lock = object.map(|object| layout.locks().join(object));
         Item::new(Leftover::Partial, path, lock)
     }));
     items.extend(inside(&layout.damaged()).map(|path| Item::new(Leftover::Damaged, path, None)));

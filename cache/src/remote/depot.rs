@@ -36,11 +36,12 @@ pub trait Depot: Debug + Send + Sync {
     /// When the depot does not take it.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError>;
 
-    /// Keeps a file of any size, at once or not at all. `watch` hears of the bytes that have gone.
+    /// Keeps a file of any size, at once or not at all. `watch` hears of the bytes that have gone. At `note` may be kept what there is to know of
+    /// an upload that breaks off; the next one of the same file goes on from there. What it says may be out of date.
     ///
     /// # Errors
     /// When the depot does not take it, or the file cannot be read.
-    fn upload(&self, key: &str, file: &Path, watch: &dyn Watch) -> Result<(), RemoteError>;
+    fn upload(&self, key: &str, file: &Path, note: &Path, watch: &dyn Watch) -> Result<(), RemoteError>;
 
     /// Names and sizes of all that is under a folder.
     ///

@@ -109,7 +109,7 @@ impl Depot for Folder {
         write_atomically(&self.root.join(key), bytes).map_err(|error| self.cache(error))
     }
 
-    fn upload(&self, key: &str, file: &Path, watch: &dyn Watch) -> Result<(), RemoteError> {
+    fn upload(&self, key: &str, file: &Path, _: &Path, watch: &dyn Watch) -> Result<(), RemoteError> {
         self.mounted()?;
         self.copy(file, &self.root.join(key)).map_err(|error| self.cache(error))?;
         watch.moved(fs::metadata(file).map_or(0, |there| there.len()));

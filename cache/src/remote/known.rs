@@ -32,7 +32,7 @@ impl Store {
 
 impl Remote {
     /// What tells one remote from another.
-    fn id(&self) -> Digest {
+    pub(crate) fn id(&self) -> Digest {
         Digest::of_bytes(self.url().as_bytes())
     }
 }

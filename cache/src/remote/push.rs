@@ -142,7 +142,8 @@ impl Push<'_> {
         if Digest::of_file(&path).map_err(CacheError::io(&path))? != blob.digest {
             return Err(Damage { artifact: blob.clone(), what: "its content has another digest".into() }.into());
         }
-        self.remote.permits.hold(|| self.remote.depot.upload(&layout::object(&blob.digest), &path, self.watch))
+        let note = self.store.layout.upload(&self.remote.id(), &blob.digest);
+        self.remote.permits.hold(|| self.remote.depot.upload(&layout::object(&blob.digest), &path, &note, self.watch))
     }
 
     /// Whether an object is there with the right size.
