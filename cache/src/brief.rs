@@ -6,16 +6,17 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::record::{Outputs, RECORD_FORMAT, Record};
+use crate::record::{Outputs, Record};
+use crate::stale::anew;
 
-/// A result that is there. How it came to be is most of its record, and is read only when somebody asks.
+/// A result that is there. How it came to be is most of its record; of a result that was found without reading it, it is read when somebody asks.
 #[derive(Clone, Debug)]
 pub struct Brief {
     /// What the result is made from.
     pub fingerprint: Digest,
     /// What a run goes by.
     pub short: Arc<Short>,
-    /// Where the record lies.
+    /// Where the record lies, if it is not known yet.
     path: PathBuf,
     record: OnceLock<Arc<Record>>,
 }
@@ -31,37 +32,6 @@ pub struct Short {
     pub peak_memory_bytes: Option<f64>,
     /// Where it ran.
     pub device: Option<String>,
-}
-
-/// The same as it stands in a record, of which the rest is passed over.
-#[derive(Deserialize)]
-struct Written {
-    format: u32,
-    fingerprint: Digest,
-    outputs: Outputs,
-    cost: Cost,
-    provenance: Provenance,
-}
-
-#[derive(Deserialize)]
-struct Cost {
-    wall_seconds: Option<f64>,
-    peak_memory_bytes: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Provenance {
-    device: Option<String>,
-}
-
-impl Short {
-    /// Reads it, if the bytes are a record of this format for this fingerprint.
-    pub(crate) fn parse(bytes: &[u8], fingerprint: &Digest) -> Option<Self> {
-        let Written { format, fingerprint: written, outputs, cost, provenance } = serde_json::from_slice(bytes).ok()?;
-        let Cost { wall_seconds, peak_memory_bytes } = cost;
-        let is_meant = format == RECORD_FORMAT && written == *fingerprint;
-        is_meant.then_some(Self { outputs, wall_seconds, peak_memory_bytes, device: provenance.device })
-    }
 }
 
 impl From<&Record> for Short {
@@ -87,11 +57,12 @@ impl Brief {
         &self.short.outputs
     }
 
-    /// The whole record; nothing if it has gone meanwhile, or is damaged where a run does not look.
+    /// The whole record; nothing if it has gone meanwhile, or is now that of another execution.
     #[must_use]
     pub fn record(&self) -> Option<&Arc<Record>> {
         if self.record.get().is_none() {
-            let record = std::fs::read(&self.path).ok().and_then(|bytes| Record::parse(&bytes, &self.fingerprint))?;
+            let bytes = anew(|| std::fs::read(&self.path)).ok()?;
+            let record = Record::parse(&bytes, &self.fingerprint).filter(|record| Short::from(record) == *self.short)?;
             return Some(self.record.get_or_init(|| Arc::new(record)));
         }
         self.record.get()

@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 use crate::brief::{Brief, Short};
 use crate::digest::Digest;
 use crate::error::CacheError;
+use crate::record::RECORD_FORMAT;
 use crate::sealed::{read_sealed, write_sealed};
 use crate::stamp::{Stamp, is_here};
 use crate::store::Store;
 use crate::used::touch;
 
-/// The form of the file.
-const KIND: &str = "qapipe briefs 1";
+/// The form of the file. What was read from a record of another format is not remembered as of this one.
+fn kind() -> String {
+    format!("qapipe briefs 1, records {RECORD_FORMAT}")
+}
 
 /// Finds results in a store; those that it found before by one look at their records, which need not be opened. Where the store lies in a file system of
 /// another machine, which may be behind in what it says, they are read each time. Rebuildable: losing it costs only reading.
@@ -55,8 +58,8 @@ impl Briefs {
     /// Of a store, with what is kept in a file; a missing or damaged one is of no use, and does no harm.
     #[must_use]
     pub fn of(store: &Store, file: &Path) -> Self {
-        let is_here = is_here(store.root());
-        let known = if is_here { read_sealed(file, KIND).unwrap_or_default() } else { HashMap::new() };
+        let is_here = is_here(&store.layout.records());
+        let known = if is_here { read_sealed(file, &kind()).unwrap_or_default() } else { HashMap::new() };
         Self { file: file.to_path_buf(), known, learnt: Mutex::default(), is_here }
     }
 
@@ -74,8 +77,8 @@ impl Briefs {
         }
         let now = SystemTime::now();
         let Some((brief, metadata)) = store.read_brief(fingerprint)? else { return Ok(None) };
-        let stamp = Stamp::of(&metadata);
-        if self.is_here && stamp.settled(now, || true) {
+        let stamp = metadata.map(|metadata| Stamp::of(&metadata)).filter(|stamp| self.is_here && stamp.settled(now, || true));
+        if let Some(stamp) = stamp {
             let known = Known { stamp, short: Arc::clone(&brief.short) };
             self.learnt.lock().unwrap_or_else(PoisonError::into_inner).insert(*fingerprint, known);
         }
@@ -95,7 +98,7 @@ impl Briefs {
         let still = self.known.iter().filter(|(key, _)| current.contains(*key) && !learnt.contains_key(*key));
         let still: Vec<(Digest, Known)> = still.map(|(key, known)| (*key, known.clone())).collect();
         learnt.extend(still);
-        write_sealed(&self.file, KIND, &*learnt)?;
+        write_sealed(&self.file, &kind(), &*learnt)?;
         learnt.clear();
         Ok(())
     }

@@ -53,6 +53,10 @@ impl Layout {
         self.root.join(record(fingerprint))
     }
 
+    pub(crate) fn records(&self) -> PathBuf {
+        self.root.join(RECORDS)
+    }
+
     pub(crate) fn lock(&self, fingerprint: &Digest) -> PathBuf {
         self.locks().join(fingerprint.to_string())
     }

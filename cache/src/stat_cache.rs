@@ -74,6 +74,13 @@ impl StatCache {
         Ok(Artifact { digest, shape: Shape::Blob, bytes: metadata.len() })
     }
 
+    /// The digest of a file of the user's that was hashed before and is the same; nothing of folders, which have to be walked.
+    #[must_use]
+    pub fn known(&self, path: &Path) -> Option<Digest> {
+        let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+        self.remembered(path, &Stamp::of(&metadata))
+    }
+
     /// The digest of the named part of a folder of the user's, as [`Tree::part`]; of a file, all of it.
     ///
     /// # Errors
@@ -87,8 +94,8 @@ impl StatCache {
 
     fn file(&self, path: &Path, metadata: &Metadata) -> std::io::Result<Digest> {
         let stamp = Stamp::of(metadata);
-        if let Some(known) = self.lock().get(path.as_os_str().as_bytes()).filter(|known| known.stamp == stamp) {
-            return Ok(known.digest);
+        if let Some(digest) = self.remembered(path, &stamp) {
+            return Ok(digest);
         }
         let started = SystemTime::now();
         let digest = Digest::of_file(path)?;
@@ -97,6 +104,10 @@ impl StatCache {
             self.changed.store(true, Ordering::Relaxed);
         }
         Ok(digest)
+    }
+
+    fn remembered(&self, path: &Path, stamp: &Stamp) -> Option<Digest> {
+        self.lock().get(path.as_os_str().as_bytes()).filter(|known| known.stamp == *stamp).map(|known| known.digest)
     }
 
     /// Writes the cache if it has learnt something, without the files that are gone.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::artifact::{Artifact, Shape};
-use crate::brief::{Brief, Short};
+use crate::brief::Brief;
 use crate::digest::Digest;
 use crate::error::{CacheError, Damage};
 use crate::layout::{LAYOUT, Layout};
@@ -247,13 +247,12 @@ impl Store {
         Ok(self.read_brief(fingerprint)?.map(|(brief, _)| brief))
     }
 
-    /// The same, and what was known of the record's file when it was opened.
-    pub(crate) fn read_brief(&self, fingerprint: &Digest) -> Result<Option<(Brief, fs::Metadata)>, CacheError> {
+    /// The same, and what was known of the record's file when it was opened, if that still holds.
+    pub(crate) fn read_brief(&self, fingerprint: &Digest) -> Result<Option<(Brief, Option<fs::Metadata>)>, CacheError> {
         let Some((bytes, metadata)) = self.read_record(fingerprint)? else { return Ok(None) };
-        let Some(short) = Short::parse(&bytes, fingerprint) else { return Ok(None) };
-        let path = self.layout.record(fingerprint);
-        touch(&path, &metadata);
-        Ok(Some((Brief::new(*fingerprint, short.into(), path), metadata)))
+        let Some(record) = Record::parse(&bytes, fingerprint) else { return Ok(None) };
+        let is_touched = touch(&self.layout.record(fingerprint), &metadata);
+        Ok(Some((record.into(), Some(metadata).filter(|_| !is_touched))))
     }
 
     fn read_record(&self, fingerprint: &Digest) -> Result<Option<(Vec<u8>, fs::Metadata)>, CacheError> {

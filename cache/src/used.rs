@@ -19,13 +19,15 @@ pub(crate) fn read(path: &Path) -> std::io::Result<(Vec<u8>, fs::Metadata)> {
     Ok((bytes, metadata))
 }
 
-/// Notes that a file is used of which this is known. Where it may not be written, it is not noted.
-pub(crate) fn touch(path: &Path, known: &fs::Metadata) {
-    if unused_for(known, SystemTime::now()) > EXACT {
+/// Notes that a file is used of which this is known; says whether that changed it. Where it may not be written, it is not noted.
+pub(crate) fn touch(path: &Path, known: &fs::Metadata) -> bool {
+    let is_due = unused_for(known, SystemTime::now()) > EXACT;
+    if is_due {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         // To set it to now takes no more than the right to write: the file may be another user's.
         let _ = utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());
     }
+    is_due
 }
 
 /// For how long a file has not been used; not at all if its time is yet to come.

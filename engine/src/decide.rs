@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use qapipe_cache::{Brief, CacheError, Digest, Outputs, Record, SharedRecord};
 
+use rayon::prelude::*;
+
 use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
 use crate::fingerprint::{Facets, NEUTRAL_HINTS, facets, fingerprint_of};
@@ -50,6 +52,15 @@ impl Keyed {
         match &self.verdict {
             Verdict::Cached(brief) => Some(brief.outputs()),
             Verdict::Fetch(shared) => Some(&shared.record.outputs),
+            Verdict::Run(_) => None,
+        }
+    }
+
+    /// Wall-clock seconds that it took, if they are known.
+    pub(crate) fn wall_seconds(&self) -> Option<f64> {
+        match &self.verdict {
+            Verdict::Cached(brief) => brief.short.wall_seconds,
+            Verdict::Fetch(shared) => shared.record.wall_seconds(),
             Verdict::Run(_) => None,
         }
     }
@@ -114,7 +125,7 @@ impl<'a> Decider<'a> {
         decided
     }
 
-    /// Looks at every file that is read once, however many stages read it, and side by side.
+    /// Looks at every file that is read once, however many stages read it; what has to be read or walked is, side by side.
     fn hash_files(&self) -> HashMap<File<'a>, Result<Digest, StageError>> {
         let stages = self.engine.selected.iter().flat_map(|&stage| &self.engine.pipeline.stages[stage].inputs);
         let files: HashSet<File<'a>> = stages
@@ -124,8 +135,12 @@ impl<'a> Decider<'a> {
             })
             .collect();
         let files = Vec::from_iter(files);
-        let found = look_at_each(&files, |&file| self.hash(file));
-        files.into_iter().zip(found).collect()
+        let known = look_at_each(&files, |(path, _)| self.engine.stats.known(&self.engine.pipeline.resolve(path)));
+        let (known, others): (Vec<_>, Vec<_>) = files.into_iter().zip(known).partition(|(_, known)| known.is_some());
+        let hashed = others.into_par_iter().map(|(file, _)| (file, self.hash(file)));
+        let mut all: HashMap<File<'a>, Result<Digest, StageError>> = hashed.collect();
+        all.extend(known.into_iter().filter_map(|(file, known)| Some((file, Ok(known?)))));
+        all
     }
 
     fn hash(&self, (path, part): File<'_>) -> Result<Digest, StageError> {

@@ -249,10 +249,10 @@ impl Engine {
     }
 
     /// Keeps what was learnt by looking at files and records, so that the next run need only look whether they are the same. What cannot be kept is
-    /// learnt again.
-    pub(crate) fn keep_looks(&self) {
+    /// learnt again. `keys` are those that stages have now.
+    pub(crate) fn keep_looks(&self, keys: impl IntoIterator<Item = Digest>) {
         let _ = self.stats.save();
-        let _ = self.briefs.save(self.last.keys().copied());
+        let _ = self.briefs.save(self.last.keys().copied().chain(keys));
     }
 
     /// Ends the engine where the process ends with it: what other processes see is left in order, but memory is not given back piece by piece.

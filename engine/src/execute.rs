@@ -53,7 +53,7 @@ impl Engine {
     fn remember(&self, outcome: &Outcome) {
         self.last
             .update(&self.store, outcome.stages.iter().filter_map(|stage| Some((stage.stage.as_str(), stage.brief.as_ref()?.fingerprint))));
-        self.keep_looks();
+        self.keep_looks(outcome.stages.iter().filter_map(|stage| stage.key));
     }
 }
 
@@ -282,7 +282,7 @@ impl<'a> Run<'a> {
     fn wall_seconds(&self, stage: usize) -> Option<f64> {
         match &self.states[stage] {
             State::Done { brief, .. } => brief.short.wall_seconds,
-            State::Away(keyed) | State::Ready(keyed) | State::Running(keyed) => keyed.brief()?.short.wall_seconds,
+            State::Away(keyed) | State::Ready(keyed) | State::Running(keyed) => keyed.wall_seconds(),
             _ => None,
         }
     }
@@ -502,7 +502,9 @@ impl<'a> Run<'a> {
                     seconds: fresh.seconds,
                     unchanged: fresh.unchanged,
                 });
-                if let (Some(parcels), Some(record)) = (self.parcels.upgrade(), brief.record()) {
+                if let Some(parcels) = self.parcels.upgrade()
+                    && let Some(record) = brief.record()
+                {
                     let _ = parcels.send((self.name(stage), Arc::clone(record)));
                 }
                 self.done(stage, brief, StageState::Ran);

@@ -9,8 +9,8 @@ use qapipe_cache::{Briefs, CacheError, Digest, Store};
 
 use crate::paths::absolute;
 
-/// Stage name to fingerprint, kept in `last/PIPELINE.json`; beside it `last/PIPELINE.file` says which file that is, and `last/PIPELINE.briefs` what the results are. Losing it costs reasons, and
-/// what is cited nowhere else counts as garbage until the next run.
+/// Stage name to fingerprint, kept in `last/PIPELINE.json`; beside it `last/PIPELINE.file` says which file that is, and `last/PIPELINE.briefs`
+/// what the results are. Losing it costs reasons, and what is cited nowhere else counts as garbage until the next run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Last {
     path: PathBuf,

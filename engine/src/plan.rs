@@ -1,4 +1,4 @@
-//! What a run would do. Planning runs nothing and writes only what can be lost: digests of files, and what the remote said that it has.
+//! What a run would do. Planning runs nothing and writes only what can be lost: what it saw of files and records, and what the remote said that it has.
 
 use qapipe_cache::{Digest, Record};
 
@@ -78,7 +78,7 @@ impl Engine {
         let settled = self.decider().settle();
         let stages: Vec<Planned> = self.selected.iter().map(|&stage| self.planned(stage, &settled)).collect::<Result<_, _>>()?;
         // A read-only store still plans; it only reads more the next time.
-        self.keep_looks();
+        self.keep_looks(stages.iter().filter_map(|planned| planned.key));
         let side_by_side_seconds = self.forecast(&stages);
         Ok(Plan { stages, side_by_side_seconds })
     }

@@ -9,7 +9,7 @@ mod toy;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use project::{Heard, Project};
-use qapipe_engine::{Decision, ErrorClass, Event, Kinds, Observer, Options, StageKind, StageState, events, log, runs};
+use qapipe_engine::{Decision, ErrorClass, Event, Kinds, Observer, Options, StageKind, StageState, events, fingerprint, log, runs};
 use toy::Toy;
 
 /// A chain a -> b -> c and, on its own, d.
@@ -190,6 +190,7 @@ fn a_record_tells_what_made_it() {
     let run = project.run();
     let record = run.outcome.stages[1].brief.as_ref().unwrap().record().unwrap();
     assert_eq!((record.kind.as_str(), record.stage.as_str(), &record.run), ("toy", "b", &run.outcome.run));
+    assert_eq!(record.fingerprint, fingerprint(&record.facets));
     assert_eq!(record.facets["params.text"], "\"b\"");
     assert_eq!(record.facets["input.of.0"], run.outcome.stages[0].brief.as_ref().unwrap().outputs()["y"].digest.to_string());
     assert!(record.cost["wall_seconds"] > 0.0);

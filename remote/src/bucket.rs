@@ -118,7 +118,12 @@ impl Depot for Bucket {
             return sent.map_err(|broken| match broken {
                 Broken::Off => RemoteError::Interrupted,
                 Broken::File(error) => self.failed(&error),
-                Broken::Answer(answer) => self.told(key, &answer),
+                Broken::Answer(answer) => match self.told(key, &answer) {
+                    RemoteError::Lost { remote, .. } => {
+                        RemoteError::Failed { remote, what: "it does not know an upload that it has begun".into() }
+                    }
+                    told => told,
+                },
             });
         }
         let whole = part(&opened, 0..size).map_err(|error| self.failed(&error))?;

@@ -15,7 +15,7 @@ pub(crate) fn told(remote: &str, key: &str, answer: &Answer) -> RemoteError {
             RemoteError::Missing { remote, what }
         }
         Answer::NotFound { .. } => RemoteError::Lost { remote, key: key.to_owned() },
-        _ if is_denied(answer) => RemoteError::Denied { remote, what },
+        _ if is_denied(answer, &text) => RemoteError::Denied { remote, what },
         _ if asks_for_a_role(&text) => {
             let what = "there are no credentials in the environment, and this machine has no role that would give some".into();
             RemoteError::Denied { remote, what }
@@ -30,9 +30,17 @@ pub(crate) fn is_absent(answer: &Answer) -> bool {
     matches!(answer, Answer::NotFound { .. })
 }
 
-/// Whether one may not.
-pub(crate) fn is_denied(answer: &Answer) -> bool {
-    matches!(answer, Answer::PermissionDenied { .. } | Answer::Unauthenticated { .. })
+fn is_denied(answer: &Answer, text: &str) -> bool {
+    // Not every request of the client's makes its own kind of these.
+    let is_told = ["status code: 401 ", "status code: 403 "].iter().any(|status| text.contains(status));
+    is_told || matches!(answer, Answer::PermissionDenied { .. } | Answer::Unauthenticated { .. })
+}
+
+/// Whether the service does not know an upload, or its parts, any more.
+pub(crate) fn is_forgotten(answer: &Answer) -> bool {
+    const CODES: [&str; 5] = ["NoSuchUpload", "InvalidPart", "EntityTooSmall", "InvalidBlockList", "InvalidBlobOrBlock"];
+    let text = chain(answer);
+    matches!(answer, Answer::NotFound { .. }) || CODES.iter().any(|code| text.contains(code))
 }
 
 /// Without credentials, the machine's own address for roles is asked.
@@ -40,8 +48,7 @@ fn asks_for_a_role(text: &str) -> bool {
     ["169.254.169.254", "metadata.google.internal"].iter().any(|address| text.contains(address))
 }
 
-/// Whether the way there is what failed.
-pub(crate) fn broke_off(answer: &Answer) -> bool {
+fn broke_off(answer: &Answer) -> bool {
     let causes = std::iter::successors(answer.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
     let kinds = causes.filter_map(|cause| cause.downcast_ref::<HttpError>().map(HttpError::kind));
     let is_network = |kind| {

@@ -10,10 +10,10 @@ use std::path::Path as FilePath;
 use futures::future::join_all;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{Error as Answer, PutPayload};
+use object_store::{Error as Answer, ObjectStore, ObjectStoreExt, PutPayload};
 use qapipe_cache::{Watch, read_sealed, write_sealed};
 
-use crate::trouble::{broke_off, is_denied};
+use crate::trouble::is_forgotten;
 
 /// Files larger than this are sent in parts of it, or of more where there would be too many.
 pub(crate) const PART: u64 = 8 << 20;
@@ -54,14 +54,17 @@ struct There {
     parts: BTreeMap<u64, String>,
 }
 
-impl<S: MultipartStore + ?Sized> Upload<'_, S> {
+impl<S: MultipartStore + ObjectStore + ?Sized> Upload<'_, S> {
     /// Sends what is not there. Services forget an upload that was left alone for days, or are told to by a rule of the bucket; then it begins anew.
     pub(crate) async fn send(&self) -> Result<(), Broken> {
         if let Some(there) = self.noted() {
+            let id = there.id.clone();
             match self.go_on(there).await {
-                Err(Broken::Answer(answer)) if !broke_off(&answer) && !is_denied(&answer) => {}
+                Err(Broken::Answer(answer)) if is_forgotten(&answer) => {}
                 done => return done,
             }
+            // What is left of it, if anything.
+            let _ = self.store.abort_multipart(self.path, &id).await;
         }
         let id = self.store.create_multipart(self.path).await.map_err(Broken::Answer)?;
         self.go_on(There { id, ..There::default() }).await
@@ -70,20 +73,32 @@ impl<S: MultipartStore + ?Sized> Upload<'_, S> {
     async fn go_on(&self, mut there: There) -> Result<(), Broken> {
         let count = self.size.div_ceil(self.length());
         let left: Vec<u64> = (0..count).filter(|number| !there.parts.contains_key(number)).collect();
-        let mut sent = Ok(());
+        self.watch.moved(there.parts.keys().map(|&number| self.bytes_of(number)).sum());
         for numbers in left.chunks(AT_ONCE) {
-            sent = if self.watch.is_cancelled() { Err(Broken::Off) } else { self.send_some(numbers, &mut there).await };
-            // Losing the note costs sending again.
-            let _ = write_sealed(self.note, NOTE, &(self.size, &there.id, &there.parts));
-            if sent.is_err() {
-                break;
+            if self.watch.is_cancelled() {
+                return Err(Broken::Off);
             }
+            let before = there.parts.len();
+            let sent = self.send_some(numbers, &mut there).await;
+            if there.parts.len() > before {
+                // Losing the note costs sending again.
+                let _ = write_sealed(self.note, NOTE, &(self.size, self.length(), &there.id, &there.parts));
+            }
+            sent?;
         }
-        sent?;
         let parts = there.parts.into_values().map(|content_id| PartId { content_id }).collect();
-        self.store.complete_multipart(self.path, &there.id, parts).await.map_err(Broken::Answer)?;
+        if let Err(answer) = self.store.complete_multipart(self.path, &there.id, parts).await
+            && !self.is_there().await
+        {
+            return Err(Broken::Answer(answer));
+        }
         let _ = fs::remove_file(self.note);
         Ok(())
+    }
+
+    /// Whether the file has arrived: the answer that said so may have been lost, and what is complete is completed no second time.
+    async fn is_there(&self) -> bool {
+        self.store.head(self.path).await.is_ok_and(|found| found.size == self.size)
     }
 
     /// Sends parts side by side. Those that arrive are there, whatever becomes of the others.
@@ -100,25 +115,27 @@ impl<S: MultipartStore + ?Sized> Upload<'_, S> {
     }
 
     async fn send_part(&self, number: u64, id: &String) -> Result<String, Broken> {
-        let start = number * self.length();
-        let range = start..self.size.min(start + self.length());
-        let bytes = range.end - range.start;
-        let payload = part(self.file, range).map_err(Broken::File)?;
+        let (start, bytes) = (number * self.length(), self.bytes_of(number));
+        let payload = part(self.file, start..start + bytes).map_err(Broken::File)?;
         let number = usize::try_from(number).unwrap_or(usize::MAX);
         let sent = self.store.put_part(self.path, id, number, payload).await.map_err(Broken::Answer)?;
         self.watch.moved(bytes);
         Ok(sent.content_id)
     }
 
-    /// Of a part, in bytes.
+    /// Of every part but the last, in bytes.
     fn length(&self) -> u64 {
         PART.max(self.size.div_ceil(MOST_PARTS))
     }
 
+    fn bytes_of(&self, number: u64) -> u64 {
+        self.length().min(self.size.saturating_sub(number * self.length()))
+    }
+
     /// What an earlier upload of this file has left there.
     fn noted(&self) -> Option<There> {
-        let (size, id, parts): (u64, String, BTreeMap<u64, String>) = read_sealed(self.note, NOTE)?;
-        let is_meant = size == self.size && parts.keys().all(|&number| number < size.div_ceil(self.length()));
+        let (size, length, id, parts): (u64, u64, String, BTreeMap<u64, String>) = read_sealed(self.note, NOTE)?;
+        let is_meant = (size, length) == (self.size, self.length()) && parts.keys().all(|&number| number < size.div_ceil(self.length()));
         is_meant.then_some(There { id, parts })
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn find(store: &Store, policy: &Policy) -> Vec<Item> {
     items.extend(unfinished(&layout.leases(), policy.broken_off(), &age));
     items.extend(inside(&layout.partials()).map(|path| {
         // What comes is named by its digest, what goes by that and where to.
-        let object = path.file_name().and_then(|name| name.to_str()?.split('.').next());
+        let object = path.file_name().and_then(|name| name.to_str()?.trim_start_matches('.').split('.').next());
         let lock = object.map(|object| layout.locks().join(object));
         Item::new(Leftover::Partial, path, lock)
     }));

@@ -1,5 +1,6 @@
 //! After a run: the rows of evaluations and trainings go into the tables folder, with where they come from.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -103,14 +104,17 @@ impl Run<'_> {
                 anew || (is_here && !self.tables.join(&name).exists())
             };
             let Some(artifact) = brief.outputs().get(&output.name).filter(is_due) else { continue };
+            let is_gone = Cell::new(false);
             let record_of = |index: usize| {
                 let stage = self.by_name.get(self.pipeline.stages[index].name.as_str())?;
-                stage.brief.as_ref()?.record().map(AsRef::as_ref)
+                let record = stage.brief.as_ref()?.record();
+                is_gone.set(is_gone.get() | record.is_none());
+                record.map(AsRef::as_ref)
             };
             let chain = chain.get_or_insert_with(|| Chain::of(self.pipeline, at, &record_of));
             let from = self.store.path(artifact);
-            let gone = || Error::data(format!("{}: its record is gone", spec.name));
-            let record = brief.record().ok_or_else(gone)?;
+            // A record that has gone meanwhile, or been replaced, would leave costs out of a table that is not written again.
+            let Some(record) = brief.record().filter(|_| !is_gone.get()) else { continue };
             let lineage = lineage(self.pipeline, at, record, chain);
             self.table(table, &name, &from, &Origin { lineage, chain, shared: is_shared(record) })?;
             self.collected.written.push(name);
