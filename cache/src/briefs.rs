@@ -17,6 +17,9 @@ use crate::stamp::{Stamp, is_here};
 use crate::store::Store;
 use crate::used::touch;
 
+/// To write all takes longer than to learn a part of it that is so many times smaller again.
+const FEW: usize = 8;
+
 /// The form of the file. What was read from a record of another format is not remembered as of this one.
 fn kind() -> String {
     format!("qapipe briefs 1, records {RECORD_FORMAT}")
@@ -85,13 +88,13 @@ impl Briefs {
         Ok(Some(brief))
     }
 
-    /// Keeps what was learnt, if anything was, beside what was known of the results that are `current`.
+    /// Keeps what was learnt, if it is not little, beside what was known of the results that are `current`.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, current: impl IntoIterator<Item = Digest>) -> Result<(), CacheError> {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-        if learnt.is_empty() {
+        if learnt.is_empty() || learnt.len() * FEW < self.known.len() {
             return Ok(());
         }
         let current: HashSet<Digest> = current.into_iter().collect();

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,11 @@ use crate::sealed::{read_sealed, write_sealed};
 use crate::stamp::{Stamp, is_here};
 use crate::tree::{Links, Tree};
 
+/// What opening a file costs, as if it were bytes to read.
+const LOOK: u64 = 4096;
+/// To write all takes longer than to learn a part of it that is so many times smaller again.
+const FEW: u64 = 8;
+
 /// The form of the file.
 const KIND: &str = "qapipe stat cache 3";
 
@@ -27,7 +32,8 @@ const KIND: &str = "qapipe stat cache 3";
 pub struct StatCache {
     file: PathBuf,
     known: Mutex<Files>,
-    changed: AtomicBool,
+    /// Bytes that it took to learn what is not written yet.
+    learnt: AtomicU64,
     /// A store's folder, as (device, inode).
     store: Option<(u64, u64)>,
 }
@@ -46,7 +52,7 @@ impl StatCache {
     #[must_use]
     pub fn open(file: &Path) -> Self {
         let known = read_sealed(file, KIND).unwrap_or_default();
-        Self { file: file.to_path_buf(), known: Mutex::new(known), changed: AtomicBool::new(false), store: None }
+        Self { file: file.to_path_buf(), known: Mutex::new(known), learnt: AtomicU64::new(0), store: None }
     }
 
     /// The same, but that a folder in which a store lies has no digest: it would have another each time.
@@ -101,7 +107,7 @@ impl StatCache {
         let digest = Digest::of_file(path)?;
         if stamp.settled(started, || is_here(path)) && Stamp::of(&std::fs::metadata(path)?) == stamp {
             self.lock().insert(path.as_os_str().as_bytes().to_vec(), Known { stamp, digest });
-            self.changed.store(true, Ordering::Relaxed);
+            self.learnt.fetch_add(metadata.len() + LOOK, Ordering::Relaxed);
         }
         Ok(digest)
     }
@@ -110,15 +116,17 @@ impl StatCache {
         self.lock().get(path.as_os_str().as_bytes()).filter(|known| known.stamp == *stamp).map(|known| known.digest)
     }
 
-    /// Writes the cache if it has learnt something, without the files that are gone.
+    /// Writes the cache if it has learnt what is not learnt again in less time, without the files that are gone.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self) -> Result<(), CacheError> {
-        if !self.changed.swap(false, Ordering::Relaxed) {
+        let mut known = self.lock();
+        let learnt = self.learnt.load(Ordering::Relaxed);
+        if learnt == 0 || learnt.saturating_mul(FEW) < known.len() as u64 * LOOK {
             return Ok(());
         }
-        let mut known = self.lock();
+        self.learnt.store(0, Ordering::Relaxed);
         known.retain(|path, _| Path::new(OsStr::from_bytes(path)).exists());
         write_sealed(&self.file, KIND, &*known)
     }

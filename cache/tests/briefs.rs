@@ -192,6 +192,10 @@ fn only_current_results_stay_remembered() {
     assert!(fifteen > ten && fifteen < ten * 2, "{ten} {fifteen}");
     world.learn(&keys[..3], &keys);
     assert_eq!(fs::metadata(&world.file).unwrap().len(), fifteen, "what was known already is not written again");
+    world.learn(&[keys[6]], &keys);
+    assert_eq!(fs::metadata(&world.file).unwrap().len(), fifteen, "one of sixteen is learnt again");
+    world.learn(&keys[5..8], &keys);
+    assert!(fs::metadata(&world.file).unwrap().len() > fifteen);
 }
 
 #[test]
