@@ -70,6 +70,15 @@ fn settle() {
     std::thread::sleep(Duration::from_millis(150));
 }
 
+/// A result that was found before.
+fn learnt() -> (World, Digest) {
+    let world = World::new();
+    let key = world.put("a", "x");
+    settle();
+    world.learn(&[key], &[key]);
+    (world, key)
+}
+
 /// Writes other bytes of the same length over a file, and gives it its time of modification back.
 fn alter(path: &Path) {
     let before = fs::metadata(path).unwrap();
@@ -122,10 +131,7 @@ fn a_record_that_has_gone_or_changed_is_not_believed() {
 
 #[test]
 fn the_record_of_another_execution_is_not_taken_for_it() {
-    let world = World::new();
-    let key = world.put("a", "x");
-    settle();
-    world.learn(&[key], &[key]);
+    let (world, key) = learnt();
     let (brief, gone) = (world.find(&key).unwrap(), world.find(&key).unwrap());
     world.put("a", "y");
     assert!(!remembers(&world) || brief.record().is_none());
@@ -145,10 +151,7 @@ fn a_record_is_read_whole_before_it_is_believed() {
 
 #[test]
 fn golden_file() {
-    let world = World::new();
-    let key = world.put("a", "x");
-    settle();
-    world.learn(&[key], &[key]);
+    let (world, key) = learnt();
     if !remembers(&world) {
         return;
     }
@@ -163,10 +166,7 @@ fn golden_file() {
 
 #[test]
 fn a_damaged_file_costs_nothing_but_time() {
-    let world = World::new();
-    let key = world.put("a", "x");
-    settle();
-    world.learn(&[key], &[key]);
+    let (world, key) = learnt();
     if !remembers(&world) {
         return;
     }
@@ -200,10 +200,7 @@ fn only_current_results_stay_remembered() {
 
 #[test]
 fn to_find_a_result_is_to_use_it() {
-    let world = World::new();
-    let key = world.put("a", "x");
-    settle();
-    world.learn(&[key], &[key]);
+    let (world, key) = learnt();
     let path = world.record_file(&key);
     let long_ago = SystemTime::now() - Duration::from_secs(7 * 24 * 3600);
     for time in 0..2 {
