@@ -14,22 +14,22 @@ use crate::layout::Layout;
 /// # Errors
 /// When the file system refuses; what was there then stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
-    let temporary = sibling(path)?;
-    let written = write_synced(&temporary, bytes).and_then(|()| rename_into(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    by_sibling(path, |temporary| write_synced(temporary, bytes).and_then(|()| rename_into(temporary, path)))
 }
 
 /// Writes a file that may be lost in a power cut, or be found damaged after one, but is never half-written otherwise. Nothing waits for a disk.
 pub(crate) fn write_loosely(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    by_sibling(path, |temporary| fs::write(temporary, bytes).and_then(|()| fs::rename(temporary, path)).map_err(CacheError::io(path)))
+}
+
+/// Puts something at a path by way of a temporary file beside it, of which nothing stays where that fails.
+pub(crate) fn by_sibling(path: &Path, put: impl FnOnce(&Path) -> Result<(), CacheError>) -> Result<(), CacheError> {
     let temporary = sibling(path)?;
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(CacheError::io(path));
-    if written.is_err() {
+    let done = put(&temporary);
+    if done.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written
+    done
 }
 
 /// Writes a small file of a store's by way of scratch, so that a killed process leaves nothing elsewhere.

@@ -22,7 +22,7 @@ pub struct Brief {
 }
 
 /// What a run goes by: what a result is, and what it took.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Short {
     /// What came out, by output name.
     pub outputs: Outputs,

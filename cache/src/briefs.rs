@@ -12,13 +12,10 @@ use crate::brief::{Brief, Short};
 use crate::digest::Digest;
 use crate::error::CacheError;
 use crate::record::RECORD_FORMAT;
-use crate::sealed::{read_sealed, write_sealed};
+use crate::sealed::{is_worth_writing, read_sealed, write_sealed};
 use crate::stamp::{Stamp, is_here};
 use crate::store::Store;
 use crate::used::touch;
-
-/// To write all takes longer than to learn a part of it that is so many times smaller again.
-const FEW: usize = 8;
 
 /// The form of the file. What was read from a record of another format is not remembered as of this one.
 fn kind() -> String {
@@ -94,7 +91,7 @@ impl Briefs {
     /// When the file cannot be written.
     pub fn save(&self, current: impl IntoIterator<Item = Digest>) -> Result<(), CacheError> {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-        if learnt.is_empty() || learnt.len() * FEW < self.known.len() {
+        if !is_worth_writing(learnt.len() as u64, self.known.len() as u64) {
             return Ok(());
         }
         let current: HashSet<Digest> = current.into_iter().collect();

@@ -29,6 +29,12 @@ pub fn write_sealed<T: Serialize>(path: &Path, kind: &str, content: &T) -> Resul
     write_loosely(path, &[kind.as_bytes(), b"\n", Digest::of_bytes(&body).as_bytes(), &body].concat())
 }
 
+/// Whether what was learnt since is worth writing down with all that is `known`: to learn a small part again takes less time.
+pub(crate) fn is_worth_writing(learnt: u64, known: u64) -> bool {
+    const FEW: u64 = 8;
+    learnt > 0 && learnt.saturating_mul(FEW) >= known
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

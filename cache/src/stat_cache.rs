@@ -15,14 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::{Artifact, Shape};
 use crate::digest::Digest;
 use crate::error::CacheError;
-use crate::sealed::{read_sealed, write_sealed};
+use crate::sealed::{is_worth_writing, read_sealed, write_sealed};
 use crate::stamp::{Stamp, is_here};
 use crate::tree::{Links, Tree};
 
 /// What opening a file costs, as if it were bytes to read.
 const LOOK: u64 = 4096;
-/// To write all takes longer than to learn a part of it that is so many times smaller again.
-const FEW: u64 = 8;
 
 /// The form of the file.
 const KIND: &str = "qapipe stat cache 3";
@@ -122,8 +120,7 @@ impl StatCache {
     /// When the file cannot be written.
     pub fn save(&self) -> Result<(), CacheError> {
         let mut known = self.lock();
-        let learnt = self.learnt.load(Ordering::Relaxed);
-        if learnt == 0 || learnt.saturating_mul(FEW) < known.len() as u64 * LOOK {
+        if !is_worth_writing(self.learnt.load(Ordering::Relaxed), known.len() as u64 * LOOK) {
             return Ok(());
         }
         self.learnt.store(0, Ordering::Relaxed);

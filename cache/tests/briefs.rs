@@ -1,12 +1,14 @@
 //! Results that are found again without reading their records.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use qapipe_cache::{Artifact, Brief, Briefs, Digest, RECORD_FORMAT, Record, Shape, Store};
+use qapipe_cache::{Artifact, Brief, Briefs, Digest, Record, Shape, Store};
 
 struct World {
     _folder: tempfile::TempDir,
@@ -50,19 +52,9 @@ impl World {
 
 fn record(fingerprint: Digest, output: &str) -> Record {
     let output = Artifact { digest: Digest::of_bytes(output.as_bytes()), shape: Shape::Blob, bytes: output.len() as u64 };
-    let text = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-    Record {
-        format: RECORD_FORMAT,
-        fingerprint,
-        kind: "toy".into(),
-        stage: "a".into(),
-        pipeline: "p".into(),
-        run: "r".into(),
-        outputs: BTreeMap::from([("y".to_owned(), output)]),
-        facets: text("kind", "toy"),
-        cost: BTreeMap::from([("wall_seconds".to_owned(), 1.5), ("peak_memory_bytes".to_owned(), 7.0)]),
-        provenance: text("device", "cpu"),
-    }
+    let cost = BTreeMap::from([("wall_seconds".to_owned(), 1.5), ("peak_memory_bytes".to_owned(), 7.0)]);
+    let provenance = BTreeMap::from([("device".to_owned(), "cpu".to_owned())]);
+    Record { cost, provenance, ..common::record(fingerprint, [("y", output)]) }
 }
 
 /// Long enough for a record to be remembered where the file system is this machine's own.

@@ -1,7 +1,9 @@
 //! Garbage collection: what stays, what goes, and that nobody else notices.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod common;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
-use qapipe_cache::{Artifact, Digest, Garbage, Leftover, Policy, RECORD_FORMAT, Record, Store};
+use qapipe_cache::{Artifact, Digest, Garbage, Leftover, Policy, Record, Store};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -24,18 +26,8 @@ fn key(name: &str) -> Digest {
 }
 
 fn record(name: &str, seconds: f64, output: Artifact) -> Record {
-    Record {
-        format: RECORD_FORMAT,
-        fingerprint: key(name),
-        kind: "toy".into(),
-        stage: name.into(),
-        pipeline: "p".into(),
-        run: "r".into(),
-        outputs: [("y".to_owned(), output)].into(),
-        facets: BTreeMap::new(),
-        cost: [("wall_seconds".to_owned(), seconds)].into(),
-        provenance: BTreeMap::new(),
-    }
+    let cost = [("wall_seconds".to_owned(), seconds)].into();
+    Record { stage: name.into(), cost, ..common::record(key(name), [("y", output)]) }
 }
 
 /// Keeps files in a folder as a result, as a run does.

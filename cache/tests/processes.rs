@@ -1,12 +1,14 @@
 //! Several processes on one store, some of which are killed, and one that may not write.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use qapipe_cache::{Artifact, Digest, RECORD_FORMAT, Record, Store};
+use qapipe_cache::{Artifact, Digest, Record, Store};
 
 /// The store that a test works on when it is run again as a process of its own.
 const CHILD: &str = "QAPIPE_TEST_CHILD";
@@ -40,18 +42,7 @@ fn publish(store: &Store, texts: &[String]) -> Artifact {
 }
 
 fn record(name: &str, output: Artifact) -> Record {
-    Record {
-        format: RECORD_FORMAT,
-        fingerprint: Digest::of_bytes(name.as_bytes()),
-        kind: "toy".into(),
-        stage: name.into(),
-        pipeline: "p".into(),
-        run: "r".into(),
-        outputs: [("y".to_owned(), output)].into(),
-        facets: [].into(),
-        cost: [].into(),
-        provenance: [].into(),
-    }
+    Record { stage: name.into(), ..common::record(Digest::of_bytes(name.as_bytes()), [("y", output)]) }
 }
 
 /// Every file and folder of the store outside of scratch.

@@ -1,6 +1,8 @@
 //! A store and the remote behind it: what is moved, what is not, and what is not believed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use qapipe_cache::{Artifact, CacheError, Depot, Digest, Folder, RECORD_FORMAT, Record, Remote, RemoteError, Store, Traffic, Watch};
+use qapipe_cache::{Artifact, CacheError, Depot, Digest, Folder, Record, Remote, RemoteError, Store, Traffic, Watch};
 
 /// Two stores and a folder between them.
 struct World {
@@ -66,18 +68,9 @@ fn keep_program(store: &Store, bytes: &[u8]) -> Artifact {
 }
 
 fn record(store: &Store, name: &str, outputs: &[(&str, Artifact)]) -> Record {
-    let record = Record {
-        format: RECORD_FORMAT,
-        fingerprint: Digest::of_bytes(name.as_bytes()),
-        kind: "toy".into(),
-        stage: name.into(),
-        pipeline: "p".into(),
-        run: "r".into(),
-        outputs: outputs.iter().map(|(name, artifact)| ((*name).to_owned(), artifact.clone())).collect(),
-        facets: BTreeMap::new(),
-        cost: BTreeMap::from([("wall_seconds".to_owned(), 1.5)]),
-        provenance: BTreeMap::new(),
-    };
+    let cost = BTreeMap::from([("wall_seconds".to_owned(), 1.5)]);
+    let record = common::record(Digest::of_bytes(name.as_bytes()), outputs.iter().cloned());
+    let record = Record { stage: name.into(), cost, ..record };
     store.put_record(&record).unwrap();
     record
 }

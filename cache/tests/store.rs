@@ -1,12 +1,14 @@
 //! What the store keeps, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use qapipe_cache::{Artifact, CacheError, Digest, RECORD_FORMAT, Record, Shape, Store};
+use qapipe_cache::{Artifact, CacheError, Digest, Record, Shape, Store};
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -37,18 +39,8 @@ fn publish_file(store: &Store, text: &str) -> Artifact {
 
 fn record(fingerprint: Digest, output: Artifact) -> Record {
     let text = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-    Record {
-        format: RECORD_FORMAT,
-        fingerprint,
-        kind: "toy".into(),
-        stage: "a".into(),
-        pipeline: "p".into(),
-        run: "r".into(),
-        outputs: BTreeMap::from([("y".to_owned(), output)]),
-        facets: text("kind", "toy"),
-        cost: BTreeMap::from([("wall_seconds".to_owned(), 1.5)]),
-        provenance: text("host", "h"),
-    }
+    let cost = BTreeMap::from([("wall_seconds".to_owned(), 1.5)]);
+    Record { facets: text("kind", "toy"), cost, provenance: text("host", "h"), ..common::record(fingerprint, [("y", output)]) }
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use qapipe_cache::{Brief, CacheError, Digest, Outputs, Record, SharedRecord};
-
 use rayon::prelude::*;
 
 use crate::engine::Engine;

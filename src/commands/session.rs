@@ -49,12 +49,13 @@ impl Session {
         options: Options,
         behind: impl FnOnce(&Options, &Path) -> Result<Behind, Failure>,
     ) -> Result<Engine, Failure> {
-        let store = project::store_beside(&Pipeline::folder_of(file), self.store.as_deref());
-        // What is the matter with a store is told once the pipeline is known to be sound.
-        let parsed = Store::open_existing(&store).ok().flatten().map(|store| Parsed::of(&store)).unwrap_or_default();
+        let folder = project::store_beside(&Pipeline::folder_of(file), self.store.as_deref());
+        // What is the matter with a store is told once the pipeline is known to be sound, and one is made only then.
+        let store = Store::open_existing(&folder);
+        let parsed = store.iter().flatten().map(Parsed::of).next().unwrap_or_default();
         let pipeline = Pipeline::load_again(file, &kinds(), set, &parsed)?;
         pipeline.check_files_of(options.selected(&Graph::of(&pipeline)).map_err(EngineError::from)?)?;
-        let store = Store::open(&store)?;
+        let store = store?.map_or_else(|| Store::open(&folder), Ok)?;
         let behind = behind(&options, &pipeline.folder)?;
         let worker = project::worker();
         let gpus = worker.clone().map(|worker| Arc::new(Torch(worker)) as Arc<dyn Gpus>);

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Depot, RemoteError, Watch};
-use crate::atomic::{rename_into, sibling, write_atomically};
+use crate::atomic::{by_sibling, rename_into, write_atomically};
 use crate::error::CacheError;
 
 /// A folder that keeps what a bucket would. Its own folder has to be there; it itself is made when something is first kept.
@@ -53,16 +53,13 @@ impl Folder {
 
     /// Copies a file beside its place and moves it there.
     fn copy(&self, from: &Path, to: &Path) -> Result<(), CacheError> {
-        let copy = sibling(to)?;
-        let copied = fs::copy(from, &copy)
-            .and_then(|_| fs::set_permissions(&copy, Permissions::from_mode(0o644)))
-            .and_then(|()| File::open(&copy)?.sync_all())
-            .map_err(CacheError::io(&copy))
-            .and_then(|()| rename_into(&copy, to));
-        if copied.is_err() {
-            let _ = fs::remove_file(&copy);
-        }
-        copied
+        by_sibling(to, |copy| {
+            fs::copy(from, copy)
+                .and_then(|_| fs::set_permissions(copy, Permissions::from_mode(0o644)))
+                .and_then(|()| File::open(copy)?.sync_all())
+                .map_err(CacheError::io(copy))
+                .and_then(|()| rename_into(copy, to))
+        })
     }
 }
 
